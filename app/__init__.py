@@ -1,0 +1,81 @@
+"""Dragoman: OpenAI's API on one side, Anthropic's Claude on the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__version__ = "0.1.0"
+
+
+def create_app(settings: Settings) -> Flask:
+    """The WSGI application. Opens no connection and starts no background work: see start_background_work()."""
+    from app import access, extensions
+    from app.blueprints import admin, chat, config, errors, health, models, verify
+    from app.services import Services
+    from app.storage.config import PersistentConfig
+    from app.storage.keys import KeyRing
+    from app.storage.secrets import Vault
+
+    logging.getLogger("app").setLevel(settings.log_level.upper())
+    app = Flask(__name__, instance_path=str(settings.instance_path.resolve()))
+    vault = Vault(settings)
+    app.config.update(
+        SECRET_KEY=vault.session_key,
+        SECRET_KEY_FALLBACKS=vault.session_key_fallbacks,
+        SQLALCHEMY_DATABASE_URI=settings.database_uri,
+        MAX_CONTENT_LENGTH=settings.max_body_bytes,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        PERMANENT_SESSION_LIFETIME=timedelta(hours=12),
+        WTF_CSRF_CHECK_DEFAULT=False,  # access.py decides: only what a cookie authenticates is protected
+        WTF_CSRF_TIME_LIMIT=None,
+    )
+    app.url_map.merge_slashes = False  # werkzeug would redirect; _one_slash() takes them as they were meant
+    app.url_map.strict_slashes = False
+    extensions.db.init_app(app)
+    extensions.migrate.init_app(app, extensions.db, render_as_batch=True)
+    extensions.login_manager.init_app(app)
+    extensions.csrf.init_app(app)
+    config_store = PersistentConfig(app, settings, vault)
+    app.extensions["dragoman"] = Services(settings, vault, config_store, KeyRing(app, settings))
+    errors.register_error_handlers(app)
+    access.init_app(app)
+    for module in (chat, models, config, verify, health, admin):
+        app.register_blueprint(module.blueprint)
+    inner: Callable[..., Iterable[bytes]] = app.wsgi_app
+    if settings.trusted_proxies:
+        n = settings.trusted_proxies
+        inner = ProxyFix(inner, x_for=n, x_proto=n, x_host=n)
+    app.wsgi_app = _one_slash(inner)  # type: ignore[method-assign]  # Flask's documented way to add a middleware
+    return app
+
+
+def _one_slash(inner: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """`/v1//models/` is `/v1/models`: clients join a base URL that ends in a slash."""
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path: str = environ["PATH_INFO"]
+        while "//" in path:
+            path = path.replace("//", "/")
+        if len(path) > 1 and path.endswith("/"):
+            path = path.rstrip("/")
+        environ["PATH_INFO"] = path
+        return inner(environ, start_response)
+
+    return application
+
+
+def start_background_work(app: Flask) -> list[Any]:
+    """What a worker does beside requests: follow the configuration's generation. Call once in each worker, after the fork."""
+    return [app.extensions["dragoman"].config.watch()]

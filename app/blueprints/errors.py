@@ -1,0 +1,68 @@
+"""The one place where an error becomes an answer: OpenAI's envelope on API routes, a page under /admin and /setup."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import orjson
+from flask import Flask, Response, g, render_template, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from app import errors
+from app.errors import GatewayError
+
+log = logging.getLogger(__name__)
+PAGE_PREFIXES = ("/admin", "/setup")
+
+
+def register_error_handlers(app: Flask) -> None:
+    app.register_error_handler(GatewayError, render)
+    app.register_error_handler(HTTPException, lambda error: render(from_http(error)))
+    app.register_error_handler(Exception, lambda error: render(_unforeseen(error)))
+
+
+def render(error: GatewayError) -> Response:
+    # A body that was refused unread would be taken for the next request on the connection.
+    headers = dict(error.headers)
+    if request.path.startswith(PAGE_PREFIXES) and request.accept_mimetypes.accept_html and not request.is_json:
+        page = render_template("error.html", error=error, request_id=request_id())
+        return Response(page, error.status, headers, mimetype="text/html")
+    return Response(orjson.dumps(error.body()), error.status, headers, mimetype="application/json")
+
+
+def request_id() -> str:
+    return str(g.get("request_id", ""))
+
+
+def from_http(error: HTTPException) -> GatewayError:
+    """Flask's and Werkzeug's own errors in our words."""
+    status = error.code or 500
+    url = f"{request.method} {request.path}"
+    if status == 404:
+        return errors.NotFound(f"Unknown request URL: {url}. See /docs for what there is.", code="unknown_url")
+    if status == 405:
+        methods = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        return errors.MethodNotAllowed(f"{url} is not possible; allowed: {methods}.", headers={"allow": methods})
+    if isinstance(error, RequestEntityTooLarge):
+        return body_too_large()
+    made: GatewayError = errors.InvalidRequest(error.description or error.name)
+    if status >= 500:
+        made = errors.GatewayError(error.description or error.name)
+    made.status = status
+    made.headers.update({k: v for k, v in error.get_headers() if k.lower() not in ("content-type", "content-length")})
+    return made
+
+
+def body_too_large() -> errors.RequestTooLarge:
+    from flask import current_app
+
+    limit = current_app.config["MAX_CONTENT_LENGTH"]
+    return errors.RequestTooLarge(f"The request body is larger than {limit} bytes, the most this gateway takes.")
+
+
+def _unforeseen(error: Exception) -> GatewayError:
+    log.exception("unforeseen error in %s %s, request id %s", request.method, request.path, request_id(), exc_info=error)
+    return errors.GatewayError(f"The gateway failed on this request. Its id in the log is {request_id()}.")
+
+

@@ -1,0 +1,173 @@
+"""Every variable that Dragoman reads, declared once; the only reader of the environment.
+
+Process settings (`Settings`) hold for the life of a process. Runtime settings (`RUNTIME_SETTINGS`) are only defaults
+here: an admin changes them while the gateway runs, and storage/config.py keeps the change in the database.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from app.errors import ConfigError
+
+RuntimeType = Literal["bool", "int", "str", "list", "object", "objects"]
+
+
+@dataclass(frozen=True)
+class RuntimeSetting:
+    """A setting that lives in the database. `type` names its JSON shape; in the environment a list is
+    comma-separated, an object and a list of objects are JSON. `choices` limits a string, `minimum` an integer."""
+
+    name: str
+    type: RuntimeType
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    minimum: int | None = None
+    secret: bool = False
+
+
+RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
+    RuntimeSetting("ENABLE_ANTHROPIC_API", "bool", False, "Answer chat requests at all."),
+    RuntimeSetting(
+        "ANTHROPIC_API_BASE_URLS",
+        "list",
+        ["https://api.anthropic.com"],
+        "Base URLs; one serves all keys, otherwise one for each key.",
+    ),
+    RuntimeSetting("ANTHROPIC_API_KEYS", "list", [], "Anthropic API keys.", secret=True),
+    RuntimeSetting(
+        "ANTHROPIC_API_CONFIGS",
+        "object",
+        {},
+        'Per-connection settings, keyed by index ("0") or by base URL.',
+        secret=True,
+    ),
+    RuntimeSetting(
+        "ANTHROPIC_MODELS", "objects", [], "Models that override or add to what is learned from the upstream."
+    ),
+    RuntimeSetting("MODEL_ALIASES", "object", {}, 'Names that clients may use for a model, as {"gpt-4o": "claude-…"}.'),
+    RuntimeSetting(
+        "DEFAULT_MAX_TOKENS",
+        "int",
+        0,
+        "max_tokens for requests without a limit; 0 means the most the model can write.",
+        minimum=0,
+    ),
+    RuntimeSetting("EXPOSE_REASONING", "bool", True, "Show Claude's thinking as reasoning_content."),
+    RuntimeSetting(
+        "COMPAT",
+        "str",
+        "lenient",
+        "strict answers 400 where lenient ignores a field and says so in x-gateway-warnings.",
+        choices=("lenient", "strict"),
+    ),
+    RuntimeSetting(
+        "IDLE_TIMEOUT_S",
+        "int",
+        300,
+        "Seconds a stream may be silent upstream (keep-alive comments do not count) before it is given up.",
+        minimum=1,
+    ),
+    RuntimeSetting(
+        "REQUEST_DEADLINE_S",
+        "int",
+        600,
+        "Seconds within which the first event, or the whole of an answer that is not streamed, must have come.",
+        minimum=1,
+    ),
+)
+
+
+def _setting(default: Any, help: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"help": help, "secret": secret})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Process settings: the field `host` is the variable HOST. Lists are comma-separated in the environment."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on.")
+    port: int = _setting(4117, "Port to listen on.")
+    web_concurrency: int = _setting(1, "Worker processes.")
+    instance_path: Path = _setting(Path("instance"), "Folder of the SQLite database and the generated secret key.")
+    database_url: str = _setting("", "SQLAlchemy URL; empty means SQLite under INSTANCE_PATH. postgres:// works.")
+    redis_url: str = _setting("", "Redis, where several processes must agree on limits; empty means memory.", secret=True)
+    secret_key: str = _setting("", "Encrypts stored secrets and signs sessions; empty: SECRET_KEY_FILE.", secret=True)
+    secret_key_file: str = _setting(
+        "", "File with the secret key, read again at each change; empty: secret_key under INSTANCE_PATH (SQLite only)."
+    )
+    secret_key_fallbacks: tuple[str, ...] = _setting((), "Earlier secret keys that still decrypt.", secret=True)
+    admin_username: str = _setting("", "With ADMIN_PASSWORD: makes the first admin account once.")
+    admin_password: str = _setting("", "See ADMIN_USERNAME.", secret=True)
+    admin_api_keys: tuple[str, ...] = _setting((), "Admin API keys, valid exactly while listed.", secret=True)
+    gateway_api_keys: tuple[str, ...] = _setting((), "Client keys, valid exactly while listed.", secret=True)
+    metrics_token: str = _setting("", "Bearer token for /metrics and the details of /readyz.", secret=True)
+    trusted_proxies: int = _setting(0, "Number of reverse proxies whose X-Forwarded-* headers are believed.")
+    cors_allow_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API from a browser.")
+    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
+    max_body_bytes: int = _setting(32 * 1024 * 1024, "Largest request body.")
+    graceful_timeout: int = _setting(120, "Seconds that running requests get to finish when the service stops.")
+    https_proxy: str = _setting("", "Proxy for the way to Anthropic (https).", secret=True)
+    http_proxy: str = _setting("", "Proxy for http base URLs.", secret=True)
+    no_proxy: str = _setting("", "Hosts that are reached without a proxy.")
+    ssl_cert_file: str = _setting("", "PEM file of the certificate authorities to trust instead of the built-in ones.")
+    runtime: Mapping[str, str] = field(default_factory=dict, repr=False, metadata={"help": "", "secret": True})
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Raises ConfigError that names the variable."""
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for each in fields(cls):
+            if each.name == "runtime":
+                continue
+            name = each.name.upper()
+            raw = environ.get(name) or (environ.get(name.lower()) if name.endswith("_PROXY") else None)
+            if raw is not None and raw.strip():
+                values[each.name] = _parse(name, raw.strip(), each.default)
+        runtime = {s.name: environ[s.name] for s in RUNTIME_SETTINGS if environ.get(s.name, "").strip()}
+        return cls(**values, runtime=runtime)
+
+    @property
+    def database_uri(self) -> str:
+        """SQLAlchemy's form: psycopg 3 for PostgreSQL, an absolute path for the default SQLite file."""
+        url = self.database_url
+        if not url:
+            return f"sqlite:///{self.instance_path.resolve() / 'dragoman.db'}"
+        for prefix in ("postgres://", "postgresql://"):
+            if url.startswith(prefix):
+                return "postgresql+psycopg://" + url.removeprefix(prefix)
+        return url
+
+    @property
+    def uses_sqlite(self) -> bool:
+        return self.database_uri.startswith("sqlite")
+
+
+def _parse(name: str, raw: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        return parse_bool(name, raw)
+    if isinstance(default, int):
+        try:
+            return int(raw)
+        except ValueError:
+            raise ConfigError(f"{name} must be a whole number, not {raw!r}.") from None
+    if isinstance(default, tuple):
+        return tuple(split_list(raw))
+    return Path(raw) if isinstance(default, Path) else raw
+
+
+def parse_bool(name: str, raw: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if raw.lower() not in known:
+        raise ConfigError(f"{name} must be true or false, not {raw!r}.")
+    return known[raw.lower()]
+
+
+def split_list(raw: str) -> list[str]:
+    return [part.strip() for part in raw.split(",") if part.strip()]
