@@ -1,0 +1,102 @@
+"""Faults that a test orders for a key: `POST /_sim/faults {"key": …, "fault": {…}, "times": N}`."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.simulator.refusal import Refusal
+from app.simulator.scenarios import LOW_CREDIT, Ending, refuse
+
+ANY_KEY = "*"
+FIELDS = frozenset({"status", "retry_after", "cut_after", "stall", "delay_s", "reset"})
+
+
+@dataclass(slots=True)
+class Fault:
+    """What happens to requests with a key: a delay, then an error status, or an early end."""
+
+    delay_s: float = 0.0
+    status: int | None = None
+    retry_after: int | None = None
+    ending: Ending | None = None
+    times: int | None = None
+    """How many requests are still to be hit; None: all."""
+
+
+def parse(fault: dict[str, Any], times: int | None) -> Fault:
+    """The fault that a control request describes. Raises a Refusal for what it does not know."""
+    if unknown := set(fault) - FIELDS:
+        raise Refusal(f"fault: unknown fields {sorted(unknown)}; known are {sorted(FIELDS)}")
+    ending = None
+    if fault.get("reset"):
+        ending = Ending("reset")
+    elif fault.get("stall"):
+        ending = Ending("stall", 0)
+    elif "cut_after" in fault:
+        ending = Ending("cut", int(fault["cut_after"]))
+    return Fault(float(fault.get("delay_s", 0)), fault.get("status"), fault.get("retry_after"), ending, times)
+
+
+@dataclass
+class Faults:
+    """The orders in force. One for the key itself goes before one for all keys."""
+
+    by_key: dict[str, Fault] = field(default_factory=dict)
+
+    def order(self, document: Any) -> None:
+        """Takes an order; `"fault": null` lifts the one for that key. Raises a Refusal."""
+        if not isinstance(document, dict) or not isinstance(document.get("key"), str) or "fault" not in document:
+            raise Refusal('A fault is {"key": "sk-ant-…" or "*", "fault": {…} or null, "times": N or null}')
+        if document["fault"] is None:
+            self.by_key.pop(document["key"], None)
+        else:
+            self.by_key[document["key"]] = parse(document["fault"], document.get("times"))
+
+    def take(self, key: str) -> Fault | None:
+        """The fault for this request, counted."""
+        for name in (key, ANY_KEY):
+            fault = self.by_key.get(name)
+            if fault is None or fault.times == 0:
+                continue
+            if fault.times is not None:
+                fault.times -= 1
+            return fault
+        return None
+
+
+KEYS_THAT_FAIL = {
+    "sk-ant-invalid": (401, "invalid x-api-key"),
+    "sk-ant-forbidden": (403, "Your API key does not have permission to use the specified resource."),
+}
+"""Keys with these beginnings fail everywhere."""
+KEY_WITHOUT_CREDIT = "sk-ant-broke"
+
+
+def authenticate(headers: dict[str, str]) -> str:
+    """The key of the request. Raises a 401 or 403 Refusal: exactly one credential is needed."""
+    key, bearer = headers.get("x-api-key"), headers.get("authorization")
+    if key is not None and bearer is not None:
+        raise Refusal("Only one of x-api-key and authorization may be sent", 401)
+    if bearer is not None:
+        scheme, _, key = bearer.partition(" ")
+        if scheme.lower() != "bearer":
+            raise Refusal("Invalid authorization header", 401)
+    if not key:
+        raise Refusal("x-api-key header is required", 401)
+    for prefix, (status, message) in KEYS_THAT_FAIL.items():
+        if key.startswith(prefix):
+            raise Refusal(message, status)
+    if not key.startswith("sk-ant-"):
+        raise Refusal("invalid x-api-key", 401)
+    return key
+
+
+def check_credit(key: str) -> None:
+    """Raises the 400 of an account that has no money left."""
+    if key.startswith(KEY_WITHOUT_CREDIT):
+        raise Refusal(LOW_CREDIT)
+
+
+def fail(fault: Fault) -> None:
+    """Raises the error that a fault orders, if it orders one."""
+    if fault.status is not None:
+        refuse(fault.status, fault.retry_after)

@@ -1,0 +1,306 @@
+"""The simulator on a socket: HTTP/1.1 with keep-alive, optionally TLS, one task per request.
+
+GET  /_sim/requests   the last requests    DELETE /_sim/requests   forget them
+GET  /_sim/stats      counters             POST   /_sim/faults     see `faults`
+"""
+
+import argparse
+import asyncio
+import signal
+import ssl
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from app.simulator import faults, journal, scenarios
+from app.simulator.connection import Connection, made_up_id
+from app.simulator.delivery import Delivery
+from app.simulator.faults import Faults
+from app.simulator.http import Request
+from app.simulator.journal import Entry, Journal
+from app.simulator.models import SIM_PREFIX, Catalogue, Model, catalogue, model_info
+from app.simulator.refusal import Refusal
+from app.simulator.replay import Replay
+from app.simulator.scenarios import Ask
+from app.simulator.signatures import account_of
+from app.simulator.usage import PromptCache, count_prompt
+from app.simulator.validator import validate, validate_count_tokens, validate_version
+
+PARAMETER_HEADERS = {
+    "x-sim-tokens": "tokens",
+    "x-sim-gap-ms": "gap_ms",
+    "x-sim-ttft-ms": "ttft_ms",
+    "x-sim-delay-ms": "delay_ms",
+    "x-sim-retry-after": "retry_after",
+}
+PAGE_LIMIT, MAX_PAGE_LIMIT = 20, 1000
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request to the API on its way to an answer."""
+
+    request: Request
+    connection: Connection
+    entry: Entry
+    request_id: str
+
+    def headers(self) -> dict[str, str]:
+        return {
+            **rate_limits(),
+            "request-id": self.request_id,
+            "anthropic-organization-id": organization(self.entry.key),
+        }
+
+    def respond(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.entry.status = status
+        self.connection.respond(status, {**self.headers(), **(headers or {})}, body)
+
+
+@dataclass
+class Simulator:
+    """All state that outlives a request."""
+
+    replay: Replay
+    journal: Journal = field(default_factory=Journal)
+    faults: Faults = field(default_factory=Faults)
+    cache: PromptCache = field(default_factory=PromptCache)
+    models: Catalogue = field(default_factory=lambda: catalogue(scenarios.listed_names()))
+
+    async def handle(self, request: Request, connection: Connection) -> None:
+        """Answers one request; the journal says how it ended."""
+        if request.path.startswith("/_sim/"):
+            self._control(request, connection)
+            return
+        entry = self.journal.open(request, credential(request.headers), time.time())
+        exchange = Exchange(request, connection, entry, made_up_id("req_01"))
+        try:
+            try:
+                broken = await self._route(exchange)
+            except Refusal as refusal:
+                exchange.respond(refusal.status, orjson.dumps(refusal.envelope(exchange.request_id)), refusal.headers)
+                broken = False
+            self.journal.close(entry, journal.ERROR if broken else journal.FINISHED, time.time())
+        except asyncio.CancelledError:
+            self.journal.close(entry, journal.ABORTED, time.time())
+            raise
+        except Exception:
+            self.journal.close(entry, journal.ERROR, time.time())
+            connection.transport.abort()
+            raise
+
+    # ------------------------------------------------------------------------------------------------------ control
+
+    def _control(self, request: Request, connection: Connection) -> None:
+        match request.method, request.path:
+            case "GET", "/_sim/requests":
+                answer: Any = {"requests": [entry.as_json() for entry in self.journal.entries]}
+            case "DELETE", "/_sim/requests":
+                self.journal.entries.clear()
+                answer = {"ok": True}
+            case "GET", "/_sim/stats":
+                answer = self.journal.stats()
+            case "POST", "/_sim/faults":
+                try:
+                    self.faults.order(parse_json(request.body))
+                    answer = {"ok": True}
+                except Refusal as refusal:
+                    connection.respond(400, {}, orjson.dumps({"ok": False, "error": refusal.message}))
+                    return
+            case _:
+                connection.respond(404, {}, b'{"ok": false, "error": "no such control"}')
+                return
+        connection.respond(200, {}, orjson.dumps(answer))
+
+    # ------------------------------------------------------------------------------------------------------- routes
+
+    async def _route(self, exchange: Exchange) -> bool:
+        """Answers; says whether the answer was broken off on purpose."""
+        request = exchange.request
+        key = faults.authenticate(request.headers)
+        match request.method, request.path:
+            case "POST", "/v1/messages":
+                return await self._messages(exchange, key)
+            case "POST", "/v1/messages/count_tokens":
+                self._count_tokens(exchange, key)
+            case "GET", "/v1/models":
+                validate_version(request.headers)
+                exchange.respond(200, orjson.dumps(self._page_of_models(request.query)))
+            case "GET", path if path.startswith("/v1/models/"):
+                validate_version(request.headers)
+                exchange.respond(200, orjson.dumps(model_info(self._model(path.removeprefix("/v1/models/")))))
+            case _, "/v1/messages" | "/v1/messages/count_tokens" | "/v1/models":
+                raise Refusal("Method Not Allowed", 405)
+            case _:
+                raise Refusal("Not found", 404)
+        return False
+
+    def _page_of_models(self, query: dict[str, str]) -> dict[str, Any]:
+        limit = query.get("limit", str(PAGE_LIMIT))
+        if not limit.isdigit() or not 1 <= int(limit) <= MAX_PAGE_LIMIT:
+            raise Refusal(f"limit: Input should be between 1 and {MAX_PAGE_LIMIT}")
+        wanted = query.get("lifecycle")
+        listed = [model for model in self.models if wanted in (None, model.lifecycle)]
+        ids = [model.id for model in listed]
+        start, end = 0, min(int(limit), len(ids))
+        if after := query.get("after_id"):
+            start = place_of(after, ids, "after_id") + 1
+            end = min(start + int(limit), len(ids))
+        elif before := query.get("before_id"):
+            end = place_of(before, ids, "before_id")
+            start = max(0, end - int(limit))
+        page = listed[start:end]
+        return {
+            "data": [model_info(model) for model in page],
+            "has_more": start > 0 if query.get("before_id") else end < len(ids),
+            "first_id": page[0].id if page else None,
+            "last_id": page[-1].id if page else None,
+        }
+
+    def _model(self, name: Any) -> Model:
+        """The model that a request names. Raises the API's 404."""
+        if not isinstance(name, str):
+            raise Refusal("model: Field required" if name is None else "model: Input should be a valid string")
+        model = self.models.find(name)
+        if model is None or (name.startswith(SIM_PREFIX) and scenarios.find(name) is None):
+            raise Refusal(f"model: {name}", 404)
+        return model
+
+    def _count_tokens(self, exchange: Exchange, key: str) -> None:
+        headers = exchange.request.headers
+        validate_version(headers)
+        body = parse_object(exchange)
+        validate_count_tokens(body, headers, self._model(body.get("model")), account_of(key))
+        exchange.respond(200, orjson.dumps({"input_tokens": count_prompt(body)}))
+
+    async def _messages(self, exchange: Exchange, key: str) -> bool:
+        headers = exchange.request.headers
+        if fault := self.faults.take(key):
+            await asyncio.sleep(fault.delay_s)
+            faults.fail(fault)
+        body = parse_object(exchange)
+        if name := self.replay.name_for(headers, body.get("model")):
+            recording = self.replay.get(name)
+            exchange.entry.status = recording.status
+            Delivery(exchange.connection, exchange.headers()).replay(recording)
+            return False
+        validate_version(headers)
+        faults.check_credit(key)
+        ask = self._ask(body, headers, account_of(key))
+        reply = scenarios.answer(ask)
+        exchange.entry.status = reply.raw[0] if reply.raw else 200
+        delivery = Delivery(exchange.connection, exchange.headers(), fault)
+        return await delivery.send(reply, stream=body.get("stream") is True)
+
+    def _ask(self, body: dict[str, Any], headers: dict[str, str], account: str) -> Ask:
+        """The request for its scenario. Raises a Refusal when it is not valid."""
+        model = self._model(body.get("model"))
+        body = validate(body, headers, model, account)
+        found = scenarios.find(headers.get("x-sim-scenario", model.id))
+        run, number, params = found or (None, None, {})
+        return Ask(
+            body=body,
+            headers=headers,
+            model=model,
+            message_id=made_up_id("msg_01"),
+            prompt=self.cache.bill(account, model.id, model.cache_minimum, body, time.monotonic()),
+            account=account,
+            scenario=run,
+            number=number,
+            params={**params, **header_parameters(headers)},
+        )
+
+
+def parse_json(data: bytes) -> Any:
+    """The JSON value in a body. Raises a Refusal."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise Refusal(f"The request body is not valid JSON: {error}") from None
+
+
+def parse_object(exchange: Exchange) -> dict[str, Any]:
+    """The JSON object in the request's body, noted in the journal."""
+    body = exchange.entry.body = parse_json(exchange.request.body)
+    if not isinstance(body, dict):
+        raise Refusal("Input should be an object")
+    return body
+
+
+def credential(headers: dict[str, str]) -> str:
+    """The key as it was sent, for the journal."""
+    return headers.get("x-api-key") or headers.get("authorization", "").partition(" ")[2]
+
+
+def header_parameters(headers: dict[str, str]) -> dict[str, int]:
+    """The scenario's parameters that came as headers."""
+    return {
+        name: int(headers[header]) for header, name in PARAMETER_HEADERS.items() if headers.get(header, "").isdigit()
+    }
+
+
+def place_of(model_id: str, ids: list[str], field_name: str) -> int:
+    if model_id not in ids:
+        raise Refusal(f"{field_name}: no such model: {model_id}")
+    return ids.index(model_id)
+
+
+def organization(key: str) -> str:
+    """The organisation id of a key, shaped as the API's."""
+    return str(UUID(account_of(key).ljust(32, "0")))
+
+
+def rate_limits() -> dict[str, str]:
+    """Rate-limit headers of an account that is far from its limits."""
+    reset = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    limits = {"requests": 4_000, "input-tokens": 2_000_000, "output-tokens": 400_000, "tokens": 2_400_000}
+    headers = {}
+    for name, limit in limits.items():
+        headers[f"anthropic-ratelimit-{name}-limit"] = str(limit)
+        headers[f"anthropic-ratelimit-{name}-remaining"] = str(limit - 1 if name == "requests" else limit)
+        headers[f"anthropic-ratelimit-{name}-reset"] = reset
+    return headers
+
+
+async def serve(
+    port: int,
+    host: str = "127.0.0.1",
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    replay: Path | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT. The first line on stdout says where, once it listens."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop.set)
+    context = None
+    if tls_cert:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(tls_cert, tls_key)
+    simulator = Simulator(Replay(replay))
+    server = await loop.create_server(lambda: Connection(simulator.handle), host, port, ssl=context, backlog=4096)
+    bound = server.sockets[0].getsockname()[1]
+    sys.stdout.write(f"simulator listening on {'https' if context else 'http'}://{host}:{bound}\n")
+    sys.stdout.flush()
+    await stop.wait()
+    server.close()
+
+
+def main(argv: list[str]) -> None:
+    """`dragoman simulator`: see `--help`."""
+    parser = argparse.ArgumentParser(prog="dragoman simulator", description=scenarios.__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--port", type=int, required=True, help="0 picks a free one")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--tls-cert", type=Path)
+    parser.add_argument("--tls-key", type=Path)
+    parser.add_argument("--replay", type=Path, help="a recording, or a directory of them")
+    options = parser.parse_args(argv)
+    asyncio.run(serve(options.port, options.host, options.tls_cert, options.tls_key, options.replay))
