@@ -1,0 +1,155 @@
+"""Anthropic's errors as OpenAI clients know them.
+
+https://docs.anthropic.com/en/api/errors, https://platform.openai.com/docs/guides/error-codes
+"""
+
+from __future__ import annotations
+
+import http
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from app.errors import UpstreamError
+
+OVERLOADED_RETRY_AFTER_S = 5
+_SECRET = re.compile(r"sk-[A-Za-z0-9_-]{6,}")
+_MESSAGE_PATH = re.compile(r"\bmessages\.(\d+)((?:\.[A-Za-z0-9_]+)*)")
+_QUOTA_TEXTS = ("credit balance is too low", "spend_limit_reached", "spend limit")
+
+# Anthropic's type: (status, OpenAI's type, code)
+_KNOWN: Mapping[str, tuple[int, str, str | None]] = {
+    "invalid_request_error": (400, "invalid_request_error", None),
+    "authentication_error": (503, "server_error", "upstream_authentication_failed"),
+    "billing_error": (429, "insufficient_quota", "insufficient_quota"),
+    "permission_error": (403, "invalid_request_error", "permission_denied"),
+    "not_found_error": (404, "invalid_request_error", "not_found"),
+    "conflict_error": (409, "invalid_request_error", "conflict"),
+    "request_too_large": (413, "invalid_request_error", "request_too_large"),
+    "rate_limit_error": (429, "rate_limit_error", "rate_limit_exceeded"),
+    "timeout_error": (504, "server_error", "timeout"),
+    "api_error": (500, "server_error", "internal_error"),
+    "overloaded_error": (503, "server_error", "overloaded"),
+}
+_TYPE_OF_STATUS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    500: "api_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def scrubbed(text: str) -> str:
+    """`text` without what looks like a key."""
+    return _SECRET.sub("sk-…", text)
+
+
+def to_upstream_error(
+    status: int,
+    body: Any,
+    headers: Mapping[str, str],
+    *,
+    message_sources: tuple[int, ...] = (),
+    request_id: str | None = None,
+) -> UpstreamError:
+    """`body` is the parsed JSON of the answer, or None where it was none (an edge's HTML page).
+
+    An error event within a stream has the status 200 and is known by its type.
+    """
+    error = body.get("error") if isinstance(body, dict) else None
+    error = error if isinstance(error, dict) else {}
+    kind = str(error.get("type") or _TYPE_OF_STATUS.get(status, ""))
+    text = scrubbed(str(error.get("message") or _status_text(status)))
+    made_status, made_type, code = _classify(kind, status, text, str(error.get("error_code") or ""))
+    message, param = _with_our_paths(text, message_sources)
+    made_headers = _retry_headers(headers, made_status, code)
+    if code == "model_not_found":
+        param = "model"
+    if code == "upstream_authentication_failed":
+        message = f"Anthropic refused this gateway's key; its administrator must correct it. Anthropic says: {text}"
+    return UpstreamError(
+        message,
+        status=made_status,
+        type=made_type,
+        code=code,
+        param=param,
+        headers=made_headers,
+        upstream={
+            "type": kind,
+            "message": text,
+            "request_id": request_id or (body.get("request_id") if isinstance(body, dict) else None),
+        },
+    )
+
+
+def _status_text(status: int) -> str:
+    try:
+        return f"Anthropic answered {status} {http.HTTPStatus(status).phrase}."
+    except ValueError:
+        return f"Anthropic answered {status}."
+
+
+def _classify(kind: str, status: int, text: str, error_code: str) -> tuple[int, str, str | None]:
+    lowered = f"{error_code} {text}".lower()
+    if kind in ("invalid_request_error", "rate_limit_error") and any(t in lowered for t in _QUOTA_TEXTS):
+        return _KNOWN["billing_error"]
+    if kind == "not_found_error" and "model" in lowered:
+        return 404, "invalid_request_error", "model_not_found"
+    if kind == "permission_error" and "model" not in lowered and "feature" not in lowered:
+        return _KNOWN["authentication_error"]
+    if kind == "invalid_request_error":
+        return 400, "invalid_request_error", _code_of_invalid_request(lowered)
+    if kind in _KNOWN:
+        return _KNOWN[kind]
+    made_status = status if 400 <= status <= 599 else 502
+    made_type = "server_error" if made_status >= 500 else "invalid_request_error"
+    return made_status, made_type, kind or ("upstream_error" if made_status >= 500 else None)
+
+
+def _code_of_invalid_request(lowered: str) -> str | None:
+    if "prompt is too long" in lowered or "context window" in lowered or "context limit" in lowered:
+        return "context_length_exceeded"
+    if "image" in lowered:
+        return "invalid_image"
+    return "invalid_value" if "max_tokens" in lowered else None
+
+
+def _with_our_paths(text: str, sources: tuple[int, ...]) -> tuple[str, str | None]:
+    """Anthropic's `messages.4.content…` as the index of the client's own message."""
+    if "max_tokens" in text and "messages." not in text:
+        return text, "max_tokens"
+    match = _MESSAGE_PATH.search(text)
+    if match is None or int(match[1]) >= len(sources):
+        return text, None
+    param = f"messages[{sources[int(match[1])]}]"
+    return _MESSAGE_PATH.sub(lambda m: _renumbered(m, sources), text), param
+
+
+def _renumbered(match: re.Match[str], sources: tuple[int, ...]) -> str:
+    index = int(match[1])
+    return f"messages.{sources[index]}{match[2]}" if index < len(sources) else match[0]
+
+
+def _retry_headers(upstream: Mapping[str, str], status: int, code: str | None) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    retry_after = upstream.get("retry-after")
+    if code == "overloaded" and retry_after is None:
+        retry_after = str(OVERLOADED_RETRY_AFTER_S)
+    if code in ("insufficient_quota", "upstream_authentication_failed"):
+        headers["x-should-retry"] = "false"
+    elif retry_after is not None and status in (429, 503):
+        headers["retry-after"] = retry_after
+        if retry_after.replace(".", "", 1).isdigit():
+            headers["retry-after-ms"] = str(round(float(retry_after) * 1000))
+    if "x-should-retry" in upstream and "x-should-retry" not in headers:
+        headers["x-should-retry"] = upstream["x-should-retry"]
+    return headers

@@ -1,0 +1,87 @@
+"""What the translation must know of a model: which parameters it takes and how much it can write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+_SNAPSHOT_DATE = re.compile(r"-\d{8}$")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The defaults are those of the newest generation: what it refuses, older models can do without.
+
+    `thinking` holds the types of the `thinking` parameter, `effort` the levels in rising order, `thinking_default`
+    what happens when nothing is sent (off, on, always), `max_tokens` the most output (None: not known).
+    """
+
+    id: str
+    display_name: str = ""
+    max_input_tokens: int | None = None
+    max_tokens: int | None = None
+    thinking: frozenset[str] = frozenset({"adaptive"})
+    thinking_default: str = "always"
+    effort: tuple[str, ...] = ("low", "medium", "high", "xhigh", "max")
+    sampling: bool = False
+    prefill: bool = False
+    forced_tool: bool = False
+    mid_system: bool = False
+    image_input: bool = True
+
+    @property
+    def thinks_by_default(self) -> bool:
+        return self.thinking_default != "off"
+
+
+def facts_for(model: str, overlay: Mapping[str, Mapping[str, Any]]) -> ModelFacts:
+    """The overlay's facts of `model`, by id or alias, with or without the date of a snapshot."""
+    for name in (model, _SNAPSHOT_DATE.sub("", model)):
+        entry = overlay.get(name) or next((e for e in overlay.values() if name in e["aliases"]), None)
+        if entry is not None:
+            return _from_overlay(model, entry)
+    return ModelFacts(model, display_name=model)
+
+
+def _from_overlay(model: str, entry: Mapping[str, Any]) -> ModelFacts:
+    return ModelFacts(
+        id=model,
+        display_name=entry["display_name"],
+        max_input_tokens=entry["max_input_tokens"],
+        max_tokens=entry["max_tokens"],
+        thinking=frozenset(entry["thinking"]),
+        thinking_default=entry["thinking_default"],
+        effort=tuple(entry["effort"]),
+        sampling=entry["sampling"],
+        prefill=entry["prefill"],
+        forced_tool=entry["forced_tool"],
+        mid_system=entry["mid_system"],
+    )
+
+
+def with_upstream(facts: ModelFacts, info: Mapping[str, Any]) -> ModelFacts:
+    """The facts corrected by a model object of Anthropic's `GET /v1/models`; null fields leave them as they are.
+
+    https://docs.anthropic.com/en/api/models-list
+    """
+    known: dict[str, Any] = {}
+    for name in ("display_name", "max_input_tokens", "max_tokens"):
+        if info.get(name):
+            known[name] = info[name]
+    capabilities = info.get("capabilities") or {}
+    types = (capabilities.get("thinking") or {}).get("types")
+    if types:
+        known["thinking"] = frozenset(t for t, entry in types.items() if _supported(entry))
+    effort = capabilities.get("effort")
+    if effort:
+        levels = ("low", "medium", "high", "xhigh", "max")
+        known["effort"] = tuple(e for e in levels if _supported(effort.get(e))) if _supported(effort) else ()
+    if capabilities.get("image_input"):
+        known["image_input"] = _supported(capabilities["image_input"])
+    return replace(facts, **known)
+
+
+def _supported(entry: Mapping[str, Any] | None) -> bool:
+    return bool(entry and entry.get("supported"))

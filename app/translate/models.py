@@ -1,0 +1,51 @@
+"""Models in OpenAI's list format, with the fields that other clients look for.
+
+https://platform.openai.com/docs/api-reference/models/object
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SUPPORTED_PARAMETERS = (
+    "max_completion_tokens",
+    "max_tokens",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "stop",
+    "stream",
+    "tool_choice",
+    "tools",
+)
+
+
+def to_model_object(info: Mapping[str, Any]) -> dict[str, Any]:
+    """`info` is a merged model entry: id, name, created (Unix seconds), max_input_tokens, max_tokens, capabilities,
+    lifecycle, retires_at, owned_by and, for an alias, alias_of."""
+    name = info.get("name") or info["id"]
+    shutdown = info.get("retires_at")
+    model: dict[str, Any] = {
+        "id": info["id"],
+        "object": "model",
+        "created": info.get("created") or 0,
+        "owned_by": info.get("owned_by") or "anthropic",
+        "shutdown_date": shutdown[:10] if isinstance(shutdown, str) else None,
+        "name": name,
+        "display_name": name,
+        "lifecycle": info.get("lifecycle") or "active",
+        "capabilities": info.get("capabilities") or {},
+        "supported_parameters": [*SUPPORTED_PARAMETERS, *(("temperature", "top_p") if info.get("sampling") else ())],
+        "info": {"meta": {"capabilities": {"usage": True}}},
+    }
+    window, most = info.get("max_input_tokens"), info.get("max_tokens")
+    if window:
+        model.update(context_length=window, context_window=window, max_model_len=window, tokens_per_message=window)
+    if most:
+        model.update(max_output_tokens=most, max_tokens=most, tokens_per_request=most)
+    if info.get("alias_of"):
+        model["alias_of"] = info["alias_of"]
+    for name in ("tokens_per_message", "tokens_per_request", "tags"):
+        if info.get(name):
+            model[name] = info[name]
+    return model

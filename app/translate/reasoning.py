@@ -1,0 +1,181 @@
+"""How hard Claude thinks: OpenAI's reasoning_effort by what the model can do.
+
+https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import UntranslatableRequest
+from app.translate.facts import ModelFacts
+from app.translate.notes import Notes
+
+LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32768}
+_NEXT_LOWER = {"max": "xhigh", "xhigh": "high", "high": "medium", "medium": "low", "minimal": "low"}
+_LEAST_BUDGET = 1024
+_SMALL_LIMIT = 2048
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """`thinking` and `output_config.effort` of the request; `asked_for`: the client itself wants it to think."""
+
+    thinking: dict[str, Any] | None
+    effort: str | None
+    asked_for: bool
+    exposed: bool
+
+    @property
+    def is_manual(self) -> bool:
+        return self.thinking is not None and self.thinking["type"] == "enabled"
+
+    @property
+    def may_think(self) -> bool:
+        return self.thinking is not None and self.thinking["type"] in ("enabled", "adaptive")
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What the client asked for: a level, or a budget in tokens, or neither."""
+
+    level: str | None = None
+    budget: int | None = None
+    exposed: bool = True
+
+
+def to_reasoning(
+    request: Mapping[str, Any],
+    facts: ModelFacts,
+    *,
+    expose: bool,
+    max_tokens: int,
+    limit_is_explicit: bool,
+    notes: Notes,
+) -> Reasoning:
+    wish = _wish(request)
+    exposed = expose and wish.exposed
+    if wish.level == "none":
+        return _switched_off(facts, notes)
+    if "adaptive" in facts.thinking:
+        return _adaptive(wish, facts, exposed, small=limit_is_explicit and max_tokens < _SMALL_LIMIT)
+    if "enabled" in facts.thinking and (wish.level or wish.budget):
+        return _manual(wish, facts, exposed, max_tokens, limit_is_explicit, notes)
+    return Reasoning(None, None, asked_for=False, exposed=exposed)
+
+
+def _wish(request: Mapping[str, Any]) -> _Wish:
+    """By precedence: Anthropic's `thinking`, OpenRouter's `reasoning`, OpenAI's `reasoning_effort`."""
+    thinking = request.get("thinking")
+    if thinking is not None:
+        return _wish_of_thinking(thinking, request)
+    reasoning = request.get("reasoning")
+    if reasoning is not None:
+        return _wish_of_reasoning(reasoning)
+    return _Wish(_level(request.get("reasoning_effort"), "reasoning_effort"))
+
+
+def _level(value: Any, param: str) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value in LEVELS:
+        return value
+    raise UntranslatableRequest(
+        f"{param} is {value!r}; accepted are {', '.join(LEVELS)}.", param=param, code="invalid_value"
+    )
+
+
+def _wish_of_thinking(thinking: Any, request: Mapping[str, Any]) -> _Wish:
+    kind = thinking.get("type") if isinstance(thinking, dict) else None
+    if kind not in ("enabled", "disabled", "adaptive"):
+        raise UntranslatableRequest(
+            "thinking.type must be 'enabled', 'adaptive' or 'disabled'.", param="thinking.type", code="invalid_value"
+        )
+    if kind == "disabled":
+        return _Wish("none")
+    exposed = thinking.get("display") != "omitted"
+    level = _level(request.get("reasoning_effort"), "reasoning_effort")
+    budget = thinking.get("budget_tokens")
+    if budget is not None and (type(budget) is not int or budget < _LEAST_BUDGET):
+        raise UntranslatableRequest(
+            f"thinking.budget_tokens must be a whole number of at least {_LEAST_BUDGET}.",
+            param="thinking.budget_tokens",
+            code="invalid_value",
+        )
+    return _Wish(level or (None if budget else "high"), budget, exposed)
+
+
+def _wish_of_reasoning(reasoning: Any) -> _Wish:
+    if not isinstance(reasoning, dict):
+        raise UntranslatableRequest("reasoning must be an object.", param="reasoning", code="invalid_type")
+    exposed = reasoning.get("exclude") is not True
+    if reasoning.get("enabled") is False:
+        return _Wish("none")
+    budget = reasoning.get("max_tokens")
+    if budget is not None and (type(budget) is not int or budget < 1):
+        raise UntranslatableRequest(
+            "reasoning.max_tokens must be a whole number above 0.", param="reasoning.max_tokens", code="invalid_value"
+        )
+    level = _level(reasoning.get("effort"), "reasoning.effort")
+    if level is None and budget is None and reasoning.get("enabled") is True:
+        level = "medium"
+    return _Wish(level, budget and max(budget, _LEAST_BUDGET), exposed)
+
+
+def _switched_off(facts: ModelFacts, notes: Notes) -> Reasoning:
+    if not facts.thinks_by_default:
+        return Reasoning(None, None, asked_for=False, exposed=False)
+    for kind in ("disabled", "between_tools"):
+        if kind in facts.thinking:
+            return Reasoning({"type": kind}, None, asked_for=False, exposed=False)
+    notes.warn("reasoning_cannot_be_disabled", "reasoning_effort", f"{facts.id} always thinks.")
+    return Reasoning(None, "low" if "low" in facts.effort else None, asked_for=False, exposed=False)
+
+
+def _adaptive(wish: _Wish, facts: ModelFacts, exposed: bool, *, small: bool) -> Reasoning:
+    display = "summarized" if exposed else "omitted"
+    if wish.level is None and wish.budget is None:
+        # Thinks by itself or not at all: the client said nothing, so only what is shown is decided here.
+        if not facts.thinks_by_default:
+            return Reasoning(None, None, asked_for=False, exposed=exposed)
+        effort = "low" if small and "low" in facts.effort else None
+        return Reasoning({"type": "adaptive", "display": display}, effort, asked_for=False, exposed=exposed)
+    level = wish.level or _level_for_budget(wish.budget or 0)
+    return Reasoning(
+        {"type": "adaptive", "display": display}, _nearest(level, facts.effort), asked_for=True, exposed=exposed
+    )
+
+
+def _manual(
+    wish: _Wish, facts: ModelFacts, exposed: bool, max_tokens: int, limit_is_explicit: bool, notes: Notes
+) -> Reasoning:
+    budget = min(wish.budget or _BUDGETS[str(wish.level)], max_tokens - _LEAST_BUDGET)
+    if budget < _LEAST_BUDGET:
+        if limit_is_explicit:
+            notes.warn(
+                "thinking_dropped_small_max_tokens",
+                "max_tokens",
+                f"max_tokens of {max_tokens} leaves no room for thinking.",
+            )
+            return Reasoning(None, None, asked_for=False, exposed=exposed)
+        budget = _LEAST_BUDGET
+    thinking = {"type": "enabled", "budget_tokens": budget}
+    effort = _nearest(wish.level, facts.effort) if wish.level else None
+    return Reasoning(thinking, effort, asked_for=True, exposed=exposed)
+
+
+def _nearest(level: str | None, levels: tuple[str, ...]) -> str | None:
+    """`level`, or the next lower one that the model has: never more than was asked for. None: the model has none."""
+    while level is not None and level not in levels:
+        level = _NEXT_LOWER.get(level)
+    return level
+
+
+def _level_for_budget(budget: int) -> str:
+    for most, level in ((2048, "low"), (8192, "medium"), (24576, "high")):
+        if budget <= most:
+            return level
+    return "xhigh"

@@ -1,0 +1,221 @@
+"""The events of a streamed message into OpenAI's chat completion chunks.
+
+https://docs.anthropic.com/en/docs/build-with-claude/streaming,
+https://platform.openai.com/docs/api-reference/chat-streaming
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from app.translate.request import ReplyContext
+from app.translate.response import cut_at_stop
+from app.translate.stop_reason import choice_extras, finish_reason, refusal_text
+from app.translate.usage import merge_usage, to_completion_usage, to_service_tier
+
+Chunk = dict[str, Any]
+
+
+@dataclass
+class _OpenCall:
+    """A tool_use block between its start and its stop."""
+
+    index: int
+    initial_input: Any
+    has_arguments: bool = False
+
+
+class StreamTranslator:
+    """Feed it events, send what it gives. `is_complete` says whether the message came to its end; a stream that
+    stops before is broken, whatever was sent. `stopped_early`: a stop string was met, nothing more is needed."""
+
+    def __init__(self, context: ReplyContext, *, created: int) -> None:
+        self.is_complete = False
+        self.stopped_early = False
+        self.usage: dict[str, Any] = {}
+        self._context = context
+        self._stop_filter = _StopFilter(context.stops) if context.stops else None
+        self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": created, "model": ""}
+        self._calls: dict[int, _OpenCall] = {}
+        self._call_count = 0
+        self._has_reasoning = False
+        self._reasoning_ended = False
+        self._ending: dict[str, Any] = {}
+
+    def feed(self, event: Mapping[str, Any]) -> list[Chunk]:
+        if self.stopped_early:
+            return []
+        match event.get("type"):
+            case "content_block_delta":
+                return self._block_delta(event)
+            case "content_block_start":
+                return self._block_start(event)
+            case "content_block_stop":
+                return self._block_stop(event)
+            case "message_start":
+                return self._message_start(event["message"])
+            case "message_delta":
+                self._ending.update({k: v for k, v in event["delta"].items() if v is not None})
+                merge_usage(self.usage, event.get("usage"))
+                return []
+            case "message_stop":
+                self.is_complete = True
+                return self._finish()
+            case _:
+                return []  # what Anthropic adds later
+
+    def _message_start(self, message: Mapping[str, Any]) -> list[Chunk]:
+        self._head["id"] = message["id"]
+        self._head["model"] = message["model"]
+        merge_usage(self.usage, message.get("usage"))
+        tier = to_service_tier(self.usage)
+        if tier is not None:
+            self._head["service_tier"] = tier
+        if message.get("stop_reason"):
+            self._ending = {k: message.get(k) for k in ("stop_reason", "stop_sequence", "stop_details")}
+        chunks = [self._chunk({"role": "assistant", "content": "", "refusal": None})]
+        for index, block in enumerate(message.get("content") or []):
+            # A message may come whole in its first event (programmatic tool calling).
+            chunks += self._block_start({"index": index, "content_block": block})
+            chunks += self._block_stop({"index": index})
+        return chunks
+
+    def _block_start(self, event: Mapping[str, Any]) -> list[Chunk]:
+        block = event["content_block"]
+        match block["type"]:
+            case "text":
+                return self._text(block.get("text") or "")
+            case "thinking":
+                return self._thinking(block.get("thinking") or "")
+            case "tool_use":
+                return self._call_start(event["index"], block)
+            case _:
+                return []
+
+    def _block_delta(self, event: Mapping[str, Any]) -> list[Chunk]:
+        delta = event["delta"]
+        match delta.get("type"):
+            case "text_delta":
+                return self._text(delta["text"])
+            case "input_json_delta":
+                return self._call_arguments(event["index"], delta["partial_json"])
+            case "thinking_delta":
+                return self._thinking(delta["thinking"])
+            case _:
+                return []
+
+    def _block_stop(self, event: Mapping[str, Any]) -> list[Chunk]:
+        call = self._calls.pop(event["index"], None)
+        if call is not None:
+            if call.has_arguments:
+                return []
+            arguments = orjson.dumps(call.initial_input or {}).decode()
+            return [self._chunk({"tool_calls": [{"index": call.index, "function": {"arguments": arguments}}]})]
+        self._reasoning_ended = self._has_reasoning
+        return self._release_held_text()
+
+    def _text(self, text: str) -> list[Chunk]:
+        if self._stop_filter is not None:
+            text = self._stop_filter.feed(text)
+            if self._stop_filter.met is not None:
+                return self._stop_early(text)
+        return [self._chunk({"content": text})] if text else []
+
+    def _thinking(self, text: str) -> list[Chunk]:
+        if not text or not self._context.exposes_reasoning:
+            return []
+        if self._reasoning_ended:
+            text = "\n\n" + text
+            self._reasoning_ended = False
+        self._has_reasoning = True
+        return [self._chunk({"reasoning_content": text})]
+
+    def _call_start(self, upstream_index: int, block: Mapping[str, Any]) -> list[Chunk]:
+        chunks = self._release_held_text()
+        call = _OpenCall(self._call_count, block.get("input"))
+        self._calls[upstream_index] = call
+        self._call_count += 1
+        name = (self._context.tool_names or {}).get(block["name"], block["name"])
+        opening = {
+            "index": call.index,
+            "id": block["id"],
+            "type": "function",
+            "function": {"name": name, "arguments": ""},
+        }
+        return [*chunks, self._chunk({"tool_calls": [opening]})]
+
+    def _call_arguments(self, upstream_index: int, partial_json: str) -> list[Chunk]:
+        call = self._calls.get(upstream_index)
+        if call is None or not partial_json:
+            return []
+        call.has_arguments = True
+        return [self._chunk({"tool_calls": [{"index": call.index, "function": {"arguments": partial_json}}]})]
+
+    def _release_held_text(self) -> list[Chunk]:
+        held = self._stop_filter.release() if self._stop_filter is not None else ""
+        return [self._chunk({"content": held})] if held else []
+
+    def _stop_early(self, text: str) -> list[Chunk]:
+        assert self._stop_filter is not None
+        self._ending = {"stop_reason": "stop_sequence", "stop_sequence": self._stop_filter.met}
+        chunks = [self._chunk({"content": text})] if text else []
+        self.is_complete = self.stopped_early = True
+        return chunks + self._finish()
+
+    def _finish(self) -> list[Chunk]:
+        chunks = self._release_held_text()
+        stop_reason = self._ending.get("stop_reason") or ""
+        stop_details = self._ending.get("stop_details")
+        if stop_reason == "refusal":
+            chunks.append(self._chunk({"refusal": refusal_text(stop_details)}))
+        finish = self._chunk({}, finish_reason(stop_reason))
+        finish["choices"][0].update(choice_extras(stop_reason, self._ending.get("stop_sequence"), stop_details))
+        chunks.append(finish)
+        if self._context.include_usage:
+            chunks.append({**self._head, "choices": [], "usage": to_completion_usage(self.usage)})
+        return chunks
+
+    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> Chunk:
+        chunk = {
+            **self._head,
+            "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}],
+        }
+        if self._context.include_usage:
+            chunk["usage"] = None
+        return chunk
+
+
+class _StopFilter:
+    """Holds back as much text as could be the beginning of a stop string."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self.met: str | None = None
+        self._stops = stops
+        self._held = ""
+        self._most_held = max(map(len, stops)) - 1
+
+    def feed(self, text: str) -> str:
+        """What may be sent now. Once a stop string was met (`met`), what stood before it."""
+        text = self._held + text
+        before, self.met = cut_at_stop(text, self._stops)
+        if self.met is not None:
+            self._held = ""
+            return before
+        keep = next(
+            (
+                n
+                for n in range(min(self._most_held, len(text)), 0, -1)
+                if any(s.startswith(text[-n:]) for s in self._stops)
+            ),
+            0,
+        )
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def release(self) -> str:
+        held, self._held = self._held, ""
+        return held
