@@ -1,0 +1,223 @@
+"""The only way to a database session.
+
+`read(app, work)` and `write(app, work)` call `work(session)` in an application context and a transaction of its own
+and answer what it answered. What `work` hands out must be plain values: its rows are gone when it returns.
+
+psycopg gives way under gevent by itself. SQLite does not: a held lock or a slow fsync would stop every stream of the
+worker, so under gevent the whole function runs in native threads, reads and writes apart, so that readers (who
+never wait in WAL mode) do not queue behind writers who wait for a lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flask import Flask
+from sqlalchemy import event, exc
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+
+from app.errors import ConfigError, DatabaseUnavailable
+from app.extensions import db
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from gevent.threadpool import ThreadPool
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+LOCK_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_S = 15
+SQLITE_READERS, SQLITE_WRITERS = 4, 2
+
+
+def read(app: Flask, work: Callable[[Session], T]) -> T:
+    """Raises DatabaseUnavailable when the database cannot be reached."""
+    return _run(app, work, writes=False)
+
+
+def write(app: Flask, work: Callable[[Session], T]) -> T:
+    """All of what `work` changes is committed, durably, before this returns; when it raises, none of it is.
+
+    Raises DatabaseUnavailable when the database cannot be reached or stays locked for LOCK_TIMEOUT_S.
+    """
+    return _run(app, work, writes=True)
+
+
+def call(app: Flask, function: Callable[[], T], *, writes: bool) -> T:
+    """Run a function that may wait for the database where it stops no other greenlet."""
+    if not (under_gevent() and app.extensions["dragoman"].settings.uses_sqlite):
+        return function()
+    threads = _threads(app, writes)
+    answer: T = threads.apply(function)
+    return answer
+
+
+def under_gevent() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def engine_of(app: Flask) -> Engine:
+    engine: Engine | None = app.extensions.get("dragoman.engine")
+    if engine is None:
+        with app.app_context():
+            engine = app.extensions.setdefault("dragoman.engine", _prepared(db.engine))
+    return engine
+
+
+def engine_options(settings: Settings) -> dict[str, Any]:
+    """For SQLALCHEMY_ENGINE_OPTIONS. Raises ConfigError on a database that we do not know."""
+    try:
+        url = make_url(settings.database_uri)
+    except exc.ArgumentError:
+        raise ConfigError(
+            "DATABASE_URL cannot be read; it looks like postgresql://user:password@host/name or sqlite:////path/file.db."
+        ) from None
+    match url.get_backend_name():
+        case "sqlite":
+            if _in_memory(url):
+                raise ConfigError("DATABASE_URL names an SQLite database in memory, which forgets; name a file.")
+            return {
+                "poolclass": SQLitePool,
+                "connect_args": {"check_same_thread": False, "timeout": LOCK_TIMEOUT_S},
+                "hide_parameters": True,
+            }
+        case "postgresql":
+            return {
+                "pool_pre_ping": True,
+                "pool_size": 4,
+                "max_overflow": 8,
+                "pool_timeout": LOCK_TIMEOUT_S,
+                "pool_use_lifo": True,
+                # A server that vanished without a word is given up after ten seconds.
+                "connect_args": {"connect_timeout": 5, "tcp_user_timeout": 10_000, "application_name": "dragoman"},
+                "hide_parameters": True,
+            }
+        case other:
+            raise ConfigError(f"DATABASE_URL names {other}; Dragoman works with SQLite and PostgreSQL.")
+
+
+def _in_memory(url: URL) -> bool:
+    return (
+        url.database in (None, "", ":memory:")
+        or ":memory:" in (url.database or "")
+        or url.query.get("mode") == "memory"
+    )
+
+
+class SQLitePool(NullPool):
+    """Keeps a few idle connections, without a lock: a deque's ends are atomic, and gevent's locks do not belong into
+    native threads. (Without an open connection SQLite would fold its log back at the end of every transaction.)
+    A connection is never used in a process that did not open it."""
+
+    most_idle = SQLITE_READERS + SQLITE_WRITERS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._idle: deque[tuple[int, ConnectionPoolEntry]] = deque()
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        pid = os.getpid()
+        while self._idle:
+            try:
+                opened_by, record = self._idle.pop()
+            except IndexError:
+                break
+            if opened_by == pid:
+                return record
+        return self._create_connection()
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if record.dbapi_connection is not None and len(self._idle) < self.most_idle:
+            self._idle.append((os.getpid(), record))
+        else:
+            record.close()
+
+    def dispose(self) -> None:
+        while self._idle:
+            _, record = self._idle.pop()
+            record.close()
+
+
+def _run(app: Flask, work: Callable[[Session], T], *, writes: bool) -> T:
+    engine = engine_of(app)
+
+    def transaction() -> T:
+        bind = engine.execution_options(dragoman_writes=True) if writes else engine
+        with app.app_context(), Session(bind, expire_on_commit=False) as session, session.begin():
+            return work(session)
+
+    try:
+        return call(app, transaction, writes=writes)
+    except exc.IntegrityError:
+        raise
+    except (exc.DBAPIError, exc.TimeoutError, sqlite3.Error) as error:
+        raise unavailable(error) from error
+
+
+def unavailable(error: Exception) -> DatabaseUnavailable:
+    """What a client may know of it; the log gets the driver's own words (never the statement or its values)."""
+    cause = getattr(error, "orig", None) or error
+    log.warning("database: %s: %s", type(cause).__name__, str(cause).strip())
+    if "locked" in str(cause) or type(cause).__name__ in ("LockNotAvailable", "QueryCanceled", "TimeoutError"):
+        reason = "is locked by another process"
+    else:
+        reason = "cannot be reached"
+    return DatabaseUnavailable(f"The gateway's database {reason}. Nothing was saved; try again.")
+
+
+def _threads(app: Flask, writes: bool) -> ThreadPool:
+    """Threads of our own: in the hub's own pool, waits for a lock would hold up name resolution."""
+    name = f"dragoman.threads.{'write' if writes else 'read'}.{os.getpid()}"
+    threads: ThreadPool | None = app.extensions.get(name)
+    if threads is None:
+        from gevent.threadpool import ThreadPool
+
+        threads = app.extensions[name] = ThreadPool(SQLITE_WRITERS if writes else SQLITE_READERS)
+    return threads
+
+
+def _prepared(engine: Engine) -> Engine:
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _on_sqlite_connect)
+        event.listen(engine, "begin", _on_sqlite_begin)
+    else:
+        event.listen(engine, "connect", _on_postgresql_connect)
+        event.listen(engine, "checkout", _refuse_inherited)
+    return engine
+
+
+def _on_sqlite_connect(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # the driver would begin transactions late and deferred; _on_sqlite_begin does it
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=1000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    # A transaction that only upgrades to a writer later cannot wait for the lock: it fails at once.
+    writes = connection.get_execution_options().get("dragoman_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _on_postgresql_connect(connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info["pid"] = os.getpid()
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
+        cursor.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT_S}s'")
+    connection.commit()
+
+
+def _refuse_inherited(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
+    """Two processes on one socket would read each other's answers."""
+    if record.info["pid"] != os.getpid():
+        record.dbapi_connection = proxy.dbapi_connection = None  # type: ignore[misc]  # as SQLAlchemy's own recipe
+        raise exc.DisconnectionError(f"This connection belongs to process {record.info['pid']}.")

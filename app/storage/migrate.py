@@ -1,0 +1,97 @@
+"""Brings the database to this program's schema, once, however many processes start together."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from flask import Flask
+from sqlalchemy import exc, text
+
+from app.errors import ConfigError
+from app.storage import database
+
+log = logging.getLogger(__name__)
+FOLDER = Path(__file__).resolve().parents[2] / "migrations"
+ADVISORY_LOCK = 0x447261676F6D616E  # "Dragoman"
+
+
+def head() -> str:
+    """The newest revision, by the numbers that the files' names begin with: alembic, which knows too, loads slowly."""
+    return max(path.name.split("_")[0] for path in (FOLDER / "versions").glob("[0-9]*_*.py"))
+
+
+def revision(app: Flask) -> str | None:
+    """Where the database stands; None when it is empty. Raises ConfigError when it cannot be reached."""
+    engine = database.engine_of(app)
+    try:
+        with engine.connect() as connection:
+            if not engine.dialect.has_table(connection, "alembic_version"):
+                return None
+            found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            return found
+    except (exc.DBAPIError, exc.TimeoutError) as error:
+        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise ConfigError(f"DATABASE_URL: the database cannot be opened: {cause}") from None
+
+
+def is_current(app: Flask) -> bool:
+    """Raises ConfigError when a newer Dragoman has been here."""
+    at = revision(app)
+    if at is not None and at > head():
+        raise ConfigError(
+            f"The database is at revision {at}, this Dragoman knows revisions up to {head()}. "
+            "Install the newer version again, or restore the backup that was made before the upgrade."
+        )
+    return at == head()
+
+
+def upgrade(app: Flask) -> bool:
+    """True when something was to be done. Raises ConfigError when the database cannot be opened."""
+    if app.extensions["dragoman"].settings.uses_sqlite:
+        _make_folder(app)
+    if is_current(app):
+        return False
+    with _alone(app):
+        if is_current(app):
+            return False
+        import flask_migrate
+
+        with app.app_context():
+            flask_migrate.upgrade(directory=str(FOLDER))
+    log.info("the database is at revision %s now", head())
+    return True
+
+
+def _make_folder(app: Flask) -> None:
+    path = Path(str(database.engine_of(app).url.database))
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Only the owner reads it, whatever the umask (SQLite gives its log the same mode).
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise ConfigError(
+            f"DATABASE_URL: {path} cannot be written ({error.strerror}). Make it writable, or set INSTANCE_PATH."
+        ) from None
+
+
+@contextlib.contextmanager
+def _alone(app: Flask) -> Iterator[None]:
+    engine = database.engine_of(app)
+    if engine.dialect.name == "sqlite":
+        with open(f"{engine.url.database}.migrate-lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        return
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("SET lock_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+        try:
+            yield
+        finally:
+            connection.invalidate()  # closing it gives the lock back, and its time-outs were changed
