@@ -23,6 +23,7 @@ def create_app(settings: Settings) -> Flask:
     from app import access, extensions
     from app.blueprints import admin, chat, config, errors, health, models, verify
     from app.services import Services
+    from app.storage import database
     from app.storage.config import PersistentConfig
     from app.storage.keys import KeyRing
     from app.storage.secrets import Vault
@@ -34,6 +35,7 @@ def create_app(settings: Settings) -> Flask:
         SECRET_KEY=vault.session_key,
         SECRET_KEY_FALLBACKS=vault.session_key_fallbacks,
         SQLALCHEMY_DATABASE_URI=settings.database_uri,
+        SQLALCHEMY_ENGINE_OPTIONS=database.engine_options(settings),
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
@@ -48,11 +50,14 @@ def create_app(settings: Settings) -> Flask:
     extensions.login_manager.init_app(app)
     extensions.csrf.init_app(app)
     config_store = PersistentConfig(app, settings, vault)
-    app.extensions["dragoman"] = Services(settings, vault, config_store, KeyRing(app, settings))
+    keys = KeyRing(app, settings)
+    config_store.on_watch.append(keys.write_use)
+    app.extensions["dragoman"] = Services(settings, vault, config_store, keys)
     errors.register_error_handlers(app)
     access.init_app(app)
     for module in (chat, models, config, verify, health, admin):
         app.register_blueprint(module.blueprint)
+    access.check_declarations(app)
     inner: Callable[..., Iterable[bytes]] = app.wsgi_app
     if settings.trusted_proxies:
         n = settings.trusted_proxies
@@ -77,5 +82,5 @@ def _one_slash(inner: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[
 
 
 def start_background_work(app: Flask) -> list[Any]:
-    """What a worker does beside requests: follow the configuration's generation. Call once in each worker, after the fork."""
+    """What a worker does beside requests: follow the configuration. Call once in each worker, after the fork."""
     return [app.extensions["dragoman"].config.watch()]

@@ -1,0 +1,7 @@
+"""The web interface."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+blueprint = Blueprint("admin", __name__)
