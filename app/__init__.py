@@ -22,6 +22,28 @@ def create_app(settings: Settings) -> Flask:
     """The WSGI application. Opens no connection and starts no background work: see start_background_work()."""
     from app import access, extensions
     from app.blueprints import admin, chat, config, errors, health, models, verify
+
+    app = create_storage_app(settings)
+    app.url_map.merge_slashes = False  # werkzeug would redirect; _one_slash() takes them as they were meant
+    app.url_map.strict_slashes = False
+    extensions.login_manager.init_app(app)
+    extensions.csrf.init_app(app)
+    errors.register_error_handlers(app)
+    access.init_app(app)
+    for module in (chat, models, config, verify, health, admin):
+        app.register_blueprint(module.blueprint)
+    access.check_declarations(app)
+    inner: Callable[..., Iterable[bytes]] = app.wsgi_app
+    if settings.trusted_proxies:
+        n = settings.trusted_proxies
+        inner = ProxyFix(inner, x_for=n, x_proto=n, x_host=n)
+    app.wsgi_app = _one_slash(inner)  # type: ignore[method-assign]  # Flask's documented way to add a middleware
+    return app
+
+
+def create_storage_app(settings: Settings) -> Flask:
+    """The application without its routes, which need the SDK and its two seconds: enough for commands."""
+    from app import extensions
     from app.services import Services
     from app.storage import database
     from app.storage.config import PersistentConfig
@@ -43,26 +65,12 @@ def create_app(settings: Settings) -> Flask:
         WTF_CSRF_CHECK_DEFAULT=False,  # access.py decides: only what a cookie authenticates is protected
         WTF_CSRF_TIME_LIMIT=None,
     )
-    app.url_map.merge_slashes = False  # werkzeug would redirect; _one_slash() takes them as they were meant
-    app.url_map.strict_slashes = False
     extensions.db.init_app(app)
     extensions.migrate.init_app(app, extensions.db, render_as_batch=True)
-    extensions.login_manager.init_app(app)
-    extensions.csrf.init_app(app)
     config_store = PersistentConfig(app, settings, vault)
     keys = KeyRing(app, settings)
     config_store.on_watch.append(keys.write_use)
     app.extensions["dragoman"] = Services(settings, vault, config_store, keys)
-    errors.register_error_handlers(app)
-    access.init_app(app)
-    for module in (chat, models, config, verify, health, admin):
-        app.register_blueprint(module.blueprint)
-    access.check_declarations(app)
-    inner: Callable[..., Iterable[bytes]] = app.wsgi_app
-    if settings.trusted_proxies:
-        n = settings.trusted_proxies
-        inner = ProxyFix(inner, x_for=n, x_proto=n, x_host=n)
-    app.wsgi_app = _one_slash(inner)  # type: ignore[method-assign]  # Flask's documented way to add a middleware
     return app
 
 

@@ -96,7 +96,9 @@ class Settings:
     web_concurrency: int = _setting(1, "Worker processes.")
     instance_path: Path = _setting(Path("instance"), "Folder of the SQLite database and the generated secret key.")
     database_url: str = _setting("", "SQLAlchemy URL; empty means SQLite under INSTANCE_PATH. postgres:// works.")
-    redis_url: str = _setting("", "Redis, where several processes must agree on limits; empty means memory.", secret=True)
+    redis_url: str = _setting(
+        "", "Redis, where several processes must agree on limits; empty means memory.", secret=True
+    )
     secret_key: str = _setting("", "Encrypts stored secrets and signs sessions; empty: SECRET_KEY_FILE.", secret=True)
     secret_key_file: str = _setting(
         "", "File with the secret key, read again at each change; empty: secret_key under INSTANCE_PATH (SQLite only)."
@@ -131,7 +133,9 @@ class Settings:
             if raw is not None and raw.strip():
                 values[each.name] = _parse(name, raw.strip(), each.default)
         runtime = {s.name: environ[s.name] for s in RUNTIME_SETTINGS if environ.get(s.name, "").strip()}
-        return cls(**values, runtime=runtime)
+        settings = cls(**values, runtime=runtime)
+        _check(settings)
+        return settings
 
     @property
     def database_uri(self) -> str:
@@ -160,6 +164,21 @@ def _parse(name: str, raw: str, default: Any) -> Any:
     if isinstance(default, tuple):
         return tuple(split_list(raw))
     return Path(raw) if isinstance(default, Path) else raw
+
+
+def _check(settings: Settings) -> None:
+    """What a worker would stumble over only after it was started."""
+    if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ConfigError(f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {settings.log_level!r}.")
+    for name, least, most in (
+        ("PORT", 0, 65_535),
+        ("WEB_CONCURRENCY", 1, 1_000),
+        ("TRUSTED_PROXIES", 0, 100),
+        ("MAX_BODY_BYTES", 1_000, 2**31 - 1),
+        ("GRACEFUL_TIMEOUT", 1, 86_400),
+    ):
+        if not least <= getattr(settings, name.lower()) <= most:
+            raise ConfigError(f"{name} must be from {least} to {most}, not {getattr(settings, name.lower())}.")
 
 
 def parse_bool(name: str, raw: str) -> bool:

@@ -18,8 +18,8 @@ from flask import Flask
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from app.errors import ConfigError, Conflict, DatabaseUnavailable, InvalidRequest, NotFound, PreconditionFailed
-from app.settings import RUNTIME_SETTINGS, RuntimeSetting, Settings, parse_bool, split_list
+from app.errors import Conflict, DatabaseUnavailable, InvalidRequest, NotFound, PreconditionFailed
+from app.settings import RUNTIME_SETTINGS, Settings
 from app.storage import audit, database, masking, validation
 from app.storage.connections import Connection, Pair, kept_ids, moved_configs, to_connections, unmasked_configs
 from app.storage.secrets import Undecryptable, Vault
@@ -27,6 +27,8 @@ from app.storage.tables import GenerationRow, HistoryRow, SettingRow
 
 if TYPE_CHECKING:
     from gevent import Greenlet
+
+__all__ = ["PUBLIC", "ConfigSnapshot", "Connection", "HistoryEntry", "PersistentConfig"]
 
 log = logging.getLogger(__name__)
 Source = Literal["database", "environment", "default"]
@@ -89,7 +91,7 @@ class PersistentConfig:
         self._app = app
         self._vault = vault
         self._environment = {
-            s.name: _from_environment(s, settings) for s in RUNTIME_SETTINGS if s.name in settings.runtime
+            s.name: validation.from_environment(s, settings) for s in RUNTIME_SETTINGS if s.name in settings.runtime
         }
         self._snapshot: ConfigSnapshot | None = None
         self._turn = threading.Lock()
@@ -229,6 +231,36 @@ class PersistentConfig:
         row = _locked_generation(session)
         row.number += 1
         return row.number
+
+    def trial_connection(self, url: Any, key: Any, config: Any) -> Connection:
+        """A connection that need not be stored, to be tried out. A mask, of a key or a header, stands for what is
+        stored with this very base URL and nothing else. Raises InvalidRequest."""
+        now = self.snapshot
+        used = validation.base_url(url, "url")
+        entry = validation.connection_config(config, "config")
+        headers = entry.get("headers", {})
+        here = [c for c in now.connections if c.base_url == used]
+        if masking.is_mask(key):
+            here = [c for c in here if masking.mask(c.key) == key]
+            if len(here) != 1:
+                reason = "no key" if not here else f"{len(here)} keys"
+                raise InvalidRequest(
+                    f"key: {reason} like {key} stored with this base URL; send the key itself.", param="key"
+                )
+            key = here[0].key
+        stored = [{"headers": c.headers} for c in here]
+        plain = {
+            name: masking.unmask_header(value, name, None, stored, f"config.headers.{name}")
+            if masking.is_mask(value)
+            else value
+            for name, value in headers.items()
+        }
+        key = validation.api_key(key, "key")
+        known = next((c for c in here if c.key == key), None)
+        if known is not None and not entry:
+            return known
+        entry = {**entry, "headers": plain}
+        return to_connections([(used, key)], {"0": entry}, salt="trial", aliases={})[0]
 
     def reencrypt(self, *, who: str, ip: str = "") -> tuple[int, list[str]]:
         """Encrypt every stored secret with the current key. Answers how many there were, and what could not be
@@ -443,27 +475,3 @@ def _prune_history(session: Session) -> None:
     oldest = session.scalars(select(HistoryRow.id).order_by(HistoryRow.id.desc()).offset(HISTORY_KEPT).limit(1)).first()
     if oldest is not None:
         session.execute(delete(HistoryRow).where(HistoryRow.id <= oldest))
-
-
-def _from_environment(setting: RuntimeSetting, settings: Settings) -> Any:
-    raw = settings.runtime[setting.name].strip()
-    value: Any = raw
-    match setting.type:
-        case "bool":
-            value = parse_bool(setting.name, raw)
-        case "int":
-            try:
-                value = int(raw)
-            except ValueError:
-                raise ConfigError(f"{setting.name} must be a whole number, not {raw!r}.") from None
-        case "list":
-            value = split_list(raw)
-        case "object" | "objects":
-            try:
-                value = orjson.loads(raw)
-            except orjson.JSONDecodeError as error:
-                raise ConfigError(f"{setting.name} must be JSON: {error}.") from None
-    try:
-        return validation.check(setting.name, value)
-    except InvalidRequest as error:
-        raise ConfigError(error.message) from None

@@ -14,15 +14,12 @@ from sqlalchemy import exc, text
 
 from app.errors import ConfigError
 from app.storage import database
+from app.storage.startup import MIGRATIONS, head
+
+__all__ = ["head", "is_current", "revision", "upgrade"]
 
 log = logging.getLogger(__name__)
-FOLDER = Path(__file__).resolve().parents[2] / "migrations"
 ADVISORY_LOCK = 0x447261676F6D616E  # "Dragoman"
-
-
-def head() -> str:
-    """The newest revision, by the numbers that the files' names begin with: alembic, which knows too, loads slowly."""
-    return max(path.name.split("_")[0] for path in (FOLDER / "versions").glob("[0-9]*_*.py"))
 
 
 def revision(app: Flask) -> str | None:
@@ -62,7 +59,7 @@ def upgrade(app: Flask) -> bool:
         import flask_migrate
 
         with app.app_context():
-            flask_migrate.upgrade(directory=str(FOLDER))
+            flask_migrate.upgrade(directory=str(MIGRATIONS))
     log.info("the database is at revision %s now", head())
     return True
 

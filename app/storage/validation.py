@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from app.errors import InvalidRequest
-from app.settings import RUNTIME_SETTINGS, RuntimeSetting
+from app.errors import ConfigError, InvalidRequest
+from app.settings import RUNTIME_SETTINGS, RuntimeSetting, Settings, parse_bool, split_list
 
 MOST_BYTES = 1_000_000
 DECLARED: Mapping[str, RuntimeSetting] = {setting.name: setting for setting in RUNTIME_SETTINGS}
@@ -300,3 +300,28 @@ def pairs(urls: Sequence[str], keys: Sequence[str]) -> list[tuple[str, str]]:
                 f"{path}: connection {paired.index(pair)} has the same base URL and the same key.", param=path
             )
     return paired
+
+
+def from_environment(setting: RuntimeSetting, settings: Settings) -> Any:
+    """What the environment says of a runtime setting. Raises ConfigError that names it."""
+    raw = settings.runtime[setting.name].strip()
+    value: Any = raw
+    match setting.type:
+        case "bool":
+            value = parse_bool(setting.name, raw)
+        case "int":
+            try:
+                value = int(raw)
+            except ValueError:
+                raise ConfigError(f"{setting.name} must be a whole number, not {raw!r}.") from None
+        case "list":
+            value = split_list(raw)
+        case "object" | "objects":
+            try:
+                value = orjson.loads(raw)
+            except orjson.JSONDecodeError as error:
+                raise ConfigError(f"{setting.name} must be JSON: {error}.") from None
+    try:
+        return check(setting.name, value)
+    except InvalidRequest as error:
+        raise ConfigError(error.message) from None
