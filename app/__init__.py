@@ -22,8 +22,13 @@ def create_app(settings: Settings) -> Flask:
     """The WSGI application. Opens no connection and starts no background work: see start_background_work()."""
     from app import access, extensions
     from app.blueprints import admin, chat, config, errors, health, models, verify
+    from app.services import Upstream
+    from app.upstream.catalogue import Catalogue
+    from app.upstream.pool import Pool
 
     app = create_storage_app(settings)
+    pool = Pool(settings)
+    app.extensions["dragoman.upstream"] = Upstream(pool, Catalogue(pool))
     app.url_map.merge_slashes = False  # werkzeug would redirect; _one_slash() takes them as they were meant
     app.url_map.strict_slashes = False
     extensions.login_manager.init_app(app)

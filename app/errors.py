@@ -114,8 +114,8 @@ class IntegrationDisabled(ServiceUnavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "The Anthropic integration is disabled. Enable it on the admin page (/admin), with "
-            'POST /config/update {"ENABLE_ANTHROPIC_API": true}, or with the environment variable ENABLE_ANTHROPIC_API=true.'
+            "The Anthropic integration is disabled. Enable it on the admin page (/admin), with POST /config/update "
+            '{"ENABLE_ANTHROPIC_API": true}, or with the environment variable ENABLE_ANTHROPIC_API=true.'
         )
 
 
@@ -124,7 +124,10 @@ class DatabaseUnavailable(ServiceUnavailable):
 
 
 class UpstreamError(GatewayError):
-    """What Anthropic answered, or that it did not; translate/errors.py decides status, type and code."""
+    """What Anthropic answered, or that it did not; translate/errors.py decides status, type and code.
+
+    `upstream_status` is None when there was no answer.
+    """
 
     def __init__(
         self,
@@ -136,9 +139,11 @@ class UpstreamError(GatewayError):
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
         upstream: Mapping[str, Any] | None = None,
+        upstream_status: int | None = None,
     ) -> None:
         super().__init__(message, param=param, code=code, headers=headers)
         self.status = status
+        self.upstream_status = upstream_status
         self.type = type
         self.code = code
         self.upstream = dict(upstream) if upstream else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flask import current_app
 
@@ -10,6 +11,10 @@ from app.settings import Settings
 from app.storage.config import PersistentConfig
 from app.storage.keys import KeyRing
 from app.storage.secrets import Vault
+
+if TYPE_CHECKING:
+    from app.upstream.catalogue import Catalogue
+    from app.upstream.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -22,4 +27,17 @@ class Services:
 
 def services() -> Services:
     found: Services = current_app.extensions["dragoman"]
+    return found
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The way to Anthropic; apart from Services, since the command line does without and the SDK is slow to import."""
+
+    pool: Pool
+    catalogue: Catalogue
+
+
+def upstream() -> Upstream:
+    found: Upstream = current_app.extensions["dragoman.upstream"]
     return found

@@ -94,7 +94,9 @@ class Settings:
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(4117, "Port to listen on.")
     web_concurrency: int = _setting(1, "Worker processes.")
-    instance_path: Path = _setting(Path("instance"), "Folder of the SQLite database and the generated secret key.")
+    instance_path: Path = _setting(  # noqa: RUF009  # a Path cannot be changed either
+        Path("instance"), "Folder of the SQLite database and the generated secret key."
+    )
     database_url: str = _setting("", "SQLAlchemy URL; empty means SQLite under INSTANCE_PATH. postgres:// works.")
     redis_url: str = _setting(
         "", "Redis, where several processes must agree on limits; empty means memory.", secret=True
@@ -123,7 +125,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Raises ConfigError that names the variable."""
-        environ = os.environ if environ is None else environ
+        environ = os.environ if environ is None else environ  # noqa: TID251  # this is that reader
         values: dict[str, Any] = {}
         for each in fields(cls):
             if each.name == "runtime":
@@ -190,3 +192,13 @@ def parse_bool(name: str, raw: str) -> bool:
 
 def split_list(raw: str) -> list[str]:
     return [part.strip() for part in raw.split(",") if part.strip()]
+
+
+def prepare_metrics_folder(settings: Settings) -> None:
+    """An empty folder for the counts of this start's workers, named to prometheus_client, which reads it from the
+    environment. Call before prometheus_client is imported."""
+    folder = settings.instance_path.resolve() / f"metrics-{settings.port}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for left_over in folder.glob("*.db"):
+        left_over.unlink(missing_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # noqa: TID251  # the only way to tell it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import orjson
 from flask import Flask, Response, g, render_template, request
@@ -23,8 +22,7 @@ def register_error_handlers(app: Flask) -> None:
 
 
 def render(error: GatewayError) -> Response:
-    # A body that was refused unread would be taken for the next request on the connection.
-    headers = dict(error.headers)
+    headers = {"x-request-id": _upstream_request_id(error) or request_id(), **error.headers}
     if request.path.startswith(PAGE_PREFIXES) and request.accept_mimetypes.accept_html and not request.is_json:
         page = render_template("error.html", error=error, request_id=request_id())
         return Response(page, error.status, headers, mimetype="text/html")
@@ -33,6 +31,11 @@ def render(error: GatewayError) -> Response:
 
 def request_id() -> str:
     return str(g.get("request_id", ""))
+
+
+def _upstream_request_id(error: GatewayError) -> str | None:
+    upstream = error.upstream if isinstance(error, errors.UpstreamError) else None
+    return upstream["request_id"] if upstream else None
 
 
 def from_http(error: HTTPException) -> GatewayError:
@@ -62,7 +65,7 @@ def body_too_large() -> errors.RequestTooLarge:
 
 
 def _unforeseen(error: Exception) -> GatewayError:
-    log.exception("unforeseen error in %s %s, request id %s", request.method, request.path, request_id(), exc_info=error)
+    log.exception(
+        "unforeseen error in %s %s, request id %s", request.method, request.path, request_id(), exc_info=error
+    )
     return errors.GatewayError(f"The gateway failed on this request. Its id in the log is {request_id()}.")
-
-

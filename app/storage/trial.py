@@ -10,9 +10,7 @@ from app.storage import masking, validation
 from app.storage.connections import Connection, to_connections
 
 
-def trial_connection(
-    url: str, key: str, config: Mapping[str, Any], stored: Sequence[Connection]
-) -> Connection:
+def trial_connection(url: str, key: str, config: Mapping[str, Any], stored: Sequence[Connection]) -> Connection:
     """Raises InvalidRequest. A mask stands for a secret only together with the URL that the secret is stored with:
     else anybody who may verify could have it sent to a host of theirs."""
     base_url = validation.base_url(url, "url")
@@ -29,13 +27,13 @@ def _stored_key(mask: str, at_this_url: Sequence[Connection]) -> str:
     found = {connection.key for connection in at_this_url if masking.mask(connection.key) == mask}
     if len(found) != 1:
         reason = "no key that is" if not found else "several keys that are"
-        raise InvalidRequest(f"key: the mask {mask} matches {reason} stored with this URL; send the key itself.", param="key")
+        raise InvalidRequest(
+            f"key: the mask {mask} matches {reason} stored with this URL; send the key itself.", param="key"
+        )
     return found.pop()
 
 
-def _unmasked_headers(
-    headers: Mapping[str, str], key: str, at_this_url: Sequence[Connection]
-) -> dict[str, str]:
+def _unmasked_headers(headers: Mapping[str, str], key: str, at_this_url: Sequence[Connection]) -> dict[str, str]:
     same = next((connection.headers for connection in at_this_url if connection.key == key), {})
     unmasked = {}
     for name, value in headers.items():

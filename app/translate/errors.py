@@ -83,6 +83,7 @@ def to_upstream_error(
         code=code,
         param=param,
         headers=made_headers,
+        upstream_status=status,
         upstream={
             "type": kind,
             "message": text,

@@ -25,12 +25,13 @@ API_VERSION = "2026-10-21"
 API_VERSION_WITH_SAMPLING = "2023-06-01"
 UNKNOWN_MODEL_MAX_TOKENS = 32_000
 _LONG_ANSWER_TOKENS = 16_000
-_SERVICE_TIERS = {
+SERVICE_TIERS = {
     "default": "standard_only",
     "flex": "standard_only",
     "scale": "standard_only",
     "auto": "auto",
     "priority": "auto",
+    "fast": "",
 }
 _LONGEST_USER_ID = 256
 _PERSONAL = re.compile(r"[@\s]|^[\d+-]+$")
@@ -197,4 +198,4 @@ def _service_tier(tier: str | None, notes: Notes) -> str | None:
     if tier == "fast":
         notes.warn("service_tier_ignored", "service_tier", "Fast mode is not translated yet.")
         return None
-    return _SERVICE_TIERS[tier] if tier else None
+    return SERVICE_TIERS[tier] if tier else None

@@ -17,7 +17,9 @@ from app.translate.usage import to_completion_usage, to_service_tier
 
 
 def to_chat_completion(message: Mapping[str, Any], context: ReplyContext, *, created: int) -> dict[str, Any]:
-    """`message` is Anthropic's JSON answer, or what a MessageAccumulator made of a stream; `created` in Unix seconds."""
+    """`message` is Anthropic's JSON answer, or what a MessageAccumulator made of its stream; `created` in Unix
+    seconds.
+    """
     stop_reason = message.get("stop_reason") or ""
     content = message.get("content") or []
     text, stopped_at = cut_at_stop("".join(b.get("text") or "" for b in content if b["type"] == "text"), context.stops)

@@ -1,0 +1,118 @@
+"""Is it alive, is it ready, what has it counted, and what does its API look like."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, current_app, redirect, render_template
+from sqlalchemy import select
+from werkzeug.wrappers import Response as AnyResponse
+
+from app import metrics
+from app.access import may_see_details
+from app.api import endpoint
+from app.errors import DatabaseUnavailable
+from app.openapi import specification
+from app.schemas.health import AliveSchema, HealthSchema, ReadinessSchema
+from app.services import services, upstream
+from app.storage import database
+
+blueprint = Blueprint("health", __name__)
+_STARTED = time.monotonic()
+
+
+@blueprint.get("/v1")
+@endpoint("anyone", "Is it alive", answers={200: AliveSchema})
+def alive() -> dict[str, bool]:
+    return {"status": True}
+
+
+@blueprint.get("/healthz")
+@endpoint("anyone", "Is the process up", answers={200: HealthSchema})
+def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@blueprint.get("/readyz")
+@endpoint(
+    "anyone",
+    "Can it serve requests",
+    description="503 only for the database, secrets that cannot be decrypted, and a process that is stopping. Trouble "
+    "upstream or nothing configured yet is 200 with the status degraded. Details are for admins and the metrics token.",
+    answers={200: ReadinessSchema, 503: ReadinessSchema},
+)
+def readyz() -> tuple[dict[str, Any], int]:
+    gateway = services()
+    failures = []
+    if not _database_answers():
+        failures.append("The database does not answer.")
+    snapshot = gateway.config.snapshot
+    if snapshot.undecryptable:
+        failures.append(
+            f"{', '.join(snapshot.undecryptable)} cannot be decrypted: the SECRET_KEY is another one than they were "
+            "stored with. Bring the earlier key back as a fallback, or enter the values anew."
+        )
+    connections = []
+    for connection in (c for c in snapshot.connections if c.enable):
+        learned_at, error = upstream().catalogue.status(connection)
+        connections.append(
+            {
+                "id": connection.id,
+                "name": connection.name,
+                "base_url": connection.base_url,
+                "models_learned_s_ago": round(time.monotonic() - learned_at) if learned_at else None,
+                "error": error.message if error else None,
+            }
+        )
+    degraded = list(snapshot.problems)
+    if not snapshot.enabled:
+        degraded.append("The Anthropic integration is disabled.")
+    elif not connections:
+        degraded.append("No connection is configured.")
+    degraded += [f"Connection {c['name'] or c['id']}: {c['error']}" for c in connections if c["error"]]
+    answer: dict[str, Any] = {"status": "unavailable" if failures else "degraded" if degraded else "ok"}
+    if may_see_details():
+        answer.update(
+            reasons=failures + degraded,
+            generation=snapshot.generation,
+            connections=connections,
+            worker={"pid": os.getpid(), "up_s": round(time.monotonic() - _STARTED)},
+        )
+    return answer, 503 if failures else 200
+
+
+def _database_answers() -> bool:
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # a LocalProxy
+    try:
+        database.read(app, lambda session: session.scalar(select(1)))
+    except DatabaseUnavailable:
+        return False
+    return True
+
+
+@blueprint.get("/metrics")
+@endpoint("metrics", "Counts for Prometheus", answers={200: "text/plain"})
+def prometheus() -> Response:
+    metrics.GENERATION.set(services().config.snapshot.generation)
+    return Response(metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@blueprint.get("/openapi.json")
+@endpoint("anyone", "This description", answers={200: "application/json"})
+def openapi() -> Response:
+    return Response(orjson.dumps(specification(current_app)), mimetype="application/json")
+
+
+@blueprint.get("/docs")
+@endpoint("anyone", documented=False)
+def docs() -> str:
+    return render_template("docs.html", spec=specification(current_app))
+
+
+@blueprint.get("/")
+@endpoint("anyone", documented=False)
+def front_page() -> AnyResponse:
+    return redirect("/admin")

@@ -1,0 +1,33 @@
+"""The JSON object in a request's body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from flask import current_app, request
+
+from app.blueprints.errors import body_too_large
+from app.errors import InvalidRequest
+from app.translate.tools import is_deeper_than
+
+MAX_DEPTH = 200
+
+
+def json_body(max_depth: int = MAX_DEPTH) -> dict[str, Any]:
+    """Raises InvalidRequest or RequestTooLarge. The declared content type does not matter: clients forget it."""
+    length = request.content_length
+    if length is not None and length > current_app.config["MAX_CONTENT_LENGTH"]:
+        raise body_too_large()
+    raw = request.get_data(cache=False)
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(
+            f"We could not parse the JSON body of your request. {error.msg} (line {error.lineno} column {error.colno})."
+        ) from error
+    if not isinstance(body, dict):
+        raise InvalidRequest("We could not parse the JSON body of your request. It must be a JSON object.")
+    if raw.count(b"{") + raw.count(b"[") > max_depth and is_deeper_than(body, max_depth):
+        raise InvalidRequest(f"The JSON body of your request is nested more than {max_depth} levels deep.")
+    return body

@@ -1,0 +1,139 @@
+"""/openapi.json, from what the views declare and their marshmallow schemas."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin, resolver
+from flask import Flask
+from werkzeug.routing import Rule
+
+from app import __version__
+from app.api import Access, Endpoint, declared
+from app.schemas import base, chat
+
+_CONVERTER = re.compile(r"<(?:[a-z]+:)?([a-z_]+)>")
+_SECURITY: dict[Access, list[dict[str, list[str]]]] = {
+    "client": [{"bearer": []}, {"x-api-key": []}],
+    "client_or_admin": [{"bearer": []}, {"x-api-key": []}],
+    "admin": [{"bearer": []}, {"x-api-key": []}],
+    "metrics": [{"bearer": []}],
+}
+_FIELD_TYPES = {
+    base.Boolean: "boolean",
+    base.Integer: "integer",
+    base.Float: "number",
+    base.String: "string",
+    base.List: "array",
+    base.Object: "object",
+    chat.Flag: "boolean",
+    chat.Text: "string",
+    chat.Number: "number",
+    chat.Choices: "integer",
+    chat.StringMap: "object",
+    chat.StreamOptions: "object",
+    chat.Array: "array",
+    chat.Stop: None,
+}
+_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+            "required": ["message", "type", "param", "code"],
+        }
+    },
+    "required": ["error"],
+}
+
+
+def specification(app: Flask) -> dict[str, Any]:
+    """Made once for an application."""
+    made: dict[str, Any] | None = app.extensions.get("dragoman.openapi")
+    if made is None:
+        made = app.extensions["dragoman.openapi"] = _specification(app)
+    return made
+
+
+def _specification(app: Flask) -> dict[str, Any]:
+    plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
+    spec = APISpec(
+        title="Dragoman",
+        version=__version__,
+        openapi_version="3.1.0",
+        plugins=[plugin],
+        info={"description": "OpenAI's API for Anthropic's Claude, and the gateway's own configuration."},
+    )
+    assert plugin.converter is not None
+    for field, kind in _FIELD_TYPES.items():
+        plugin.map_to_openapi_type(field, kind, None)  # type: ignore[no-untyped-call]  # apispec
+    plugin.converter.add_attribute_function(_bounds)  # type: ignore[no-untyped-call]  # apispec
+    spec.components.schema("Error", _ERROR)
+    spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
+    spec.components.security_scheme("x-api-key", {"type": "apiKey", "in": "header", "name": "x-api-key"})
+    for rule in sorted(app.url_map.iter_rules(), key=lambda r: r.rule):
+        endpoint = declared(app.view_functions[rule.endpoint])
+        if endpoint is not None and endpoint.documented:
+            methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+            operations = {method.lower(): _operation(endpoint, rule) for method in sorted(methods)}
+            spec.path(_CONVERTER.sub(r"{\1}", rule.rule), operations=operations)
+    return spec.to_dict()
+
+
+def _schema_name(schema: Any) -> str:
+    return str(resolver(schema)).removesuffix("Schema")
+
+
+def _bounds(self: Any, field: Any, **_: Any) -> dict[str, Any]:
+    """Limits that our own fields know."""
+    if isinstance(field, chat.Number):
+        bounds: dict[str, Any] = {"minimum": field.least}
+        if field.most != float("inf"):
+            bounds["maximum"] = field.most
+        return {**bounds, **({"type": ["integer", "null"]} if field.whole else {})}
+    if isinstance(field, chat.Text) and field.choices:
+        return {"enum": [*field.choices, *([] if field.required else [None])]}
+    if isinstance(field, chat.Array):
+        return {"items": {}}
+    return {}
+
+
+def _operation(endpoint: Endpoint, rule: Rule) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "summary": endpoint.summary,
+        "operationId": rule.endpoint.rpartition(".")[2],
+        "tags": [rule.endpoint.partition(".")[0]],
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in sorted(rule.arguments)
+        ]
+        + [
+            {"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}}
+            for name, meaning in endpoint.query.items()
+        ],
+        "responses": {
+            str(status): {"description": HTTPStatus(status).phrase, "content": _content(answer)}
+            for status, answer in endpoint.answers.items()
+        }
+        | {"default": {"description": "An error", "content": {"application/json": {"schema": "Error"}}}},
+    }
+    if endpoint.description:
+        operation["description"] = endpoint.description
+    if endpoint.access in _SECURITY:
+        operation["security"] = _SECURITY[endpoint.access]
+    if endpoint.body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": endpoint.body}}}
+    return operation
+
+
+def _content(answer: Any) -> dict[str, Any]:
+    return {answer: {}} if isinstance(answer, str) else {"application/json": {"schema": answer}}

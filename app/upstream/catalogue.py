@@ -1,0 +1,249 @@
+"""Which models there are: the overlay of app/models.json, what each connection's upstream says, the admin's entries.
+
+Learned in the background and kept for an hour; a chat never waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import gevent
+import orjson
+
+from app.errors import GatewayError, ModelNotFound
+from app.storage.config import ConfigSnapshot, Connection
+from app.translate.facts import ModelFacts, facts_for, with_upstream
+from app.upstream.pool import Pool, candidates
+
+log = logging.getLogger(__name__)
+
+FRESH_S = 3600.0
+RETRY_S = 30.0
+FETCH_TIMEOUT_S = 10.0
+FIRST_FETCH_WAIT_S = 2.0
+_PAGE_SIZE = 1000
+_PROVIDER_PREFIX = re.compile(r"^(?:anthropic|claude)/")
+_VERSION_DOT = re.compile(r"(?<=\d)\.(?=\d)")
+
+_DATA: dict[str, Any] = orjson.loads((Path(__file__).parent.parent / "models.json").read_bytes())
+OVERLAY: Mapping[str, Mapping[str, Any]] = _DATA["models"]
+
+
+@dataclass
+class _Learned:
+    """The model objects of one connection by id, and when they were asked for."""
+
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fetched_at: float = 0.0
+    retry_at: float = 0.0
+    error: GatewayError | None = None
+    fetching: Any = None
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a request for a model can go: connections, best first, each with the id that the model has there."""
+
+    model: str
+    """The name as the client may know it, without alias and provider prefix."""
+    targets: tuple[tuple[Connection, str], ...]
+
+    @property
+    def connections(self) -> list[Connection]:
+        return [connection for connection, _ in self.targets]
+
+    def upstream_id(self, connection: Connection) -> str:
+        return next(id for candidate, id in self.targets if candidate.id == connection.id)
+
+
+class Catalogue:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._learned: dict[tuple[str, str], _Learned] = {}
+        self._facts: dict[tuple[str, str], tuple[float, ModelFacts]] = {}
+
+    def facts(self, connection: Connection, model: str, snapshot: ConfigSnapshot) -> ModelFacts:
+        """What is known now; starts a refresh in the background when that is old."""
+        learned = self._state(connection)
+        self._refresh_if_old(connection, learned)
+        key = (connection.id, model)
+        cached = self._facts.get(key)
+        stamp = learned.fetched_at + snapshot.generation
+        if cached is None or cached[0] != stamp:
+            if len(self._facts) > 1000:
+                self._facts.clear()  # names that clients invent must not pile up
+            cached = self._facts[key] = (stamp, self._merged_facts(learned, model, snapshot))
+        return cached[1]
+
+    def _merged_facts(self, learned: _Learned, model: str, snapshot: ConfigSnapshot) -> ModelFacts:
+        facts = facts_for(model, OVERLAY)
+        info = learned.models.get(model)
+        if info is not None:
+            facts = with_upstream(facts, info)
+        entry = next((e for e in snapshot.models if e["id"] == model), None)
+        if entry is not None:
+            facts = with_upstream(facts, {"display_name": entry.get("name"), "max_tokens": entry.get("max_tokens")})
+        return facts
+
+    def route(self, requested: str, snapshot: ConfigSnapshot, allowed: Sequence[str] | None = None) -> Route:
+        """Raises ModelNotFound for a model that a connection's model_ids or the key's own list leave out."""
+        in_use = candidates(snapshot)
+        model = canonical_name(requested, snapshot)
+        targets = tuple((connection, id) for connection in in_use if (id := _id_on(connection, model)) is not None)
+        if not targets or (allowed is not None and not {requested, model} & set(allowed)):
+            raise ModelNotFound(requested)
+        return Route(model, targets)
+
+    def models(self, snapshot: ConfigSnapshot, allowed: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Merged entries for to_model_object, newest first; the first connection that has an id wins.
+
+        Waits up to two seconds for an upstream that was never asked. Stale or overlay entries stand in for one that
+        does not answer.
+        """
+        merged: dict[str, dict[str, Any]] = {}
+        connections = candidates(snapshot)
+        self._await_first_answers(connections)
+        for connection in connections:
+            for entry in self._entries_of(connection):
+                merged.setdefault(entry["id"], entry)
+        for override in snapshot.models:
+            known = merged.get(override["id"], {"id": override["id"]})
+            merged[override["id"]] = {**known, **{k: v for k, v in override.items() if v is not None}}
+        for alias, target in snapshot.values["MODEL_ALIASES"].items():
+            if target in merged:
+                merged[alias] = {**merged[target], "id": alias, "name": alias, "alias_of": target}
+        listed = [m for m in merged.values() if m.get("lifecycle") != "retired"]
+        if allowed is not None:
+            listed = [m for m in listed if m["id"] in allowed or m.get("alias_of") in allowed]
+        return sorted(listed, key=lambda m: (-(m.get("created") or 0), m["id"]))
+
+    def status(self, connection: Connection) -> tuple[float, GatewayError | None]:
+        """(when its models were last learned, in monotonic seconds or 0; the error of the last attempt)."""
+        learned = self._state(connection)
+        return learned.fetched_at, learned.error
+
+    def _entries_of(self, connection: Connection) -> Iterator[dict[str, Any]]:
+        learned = self._state(connection)
+        ids = connection.model_ids or learned.models or OVERLAY
+        for id in ids:
+            entry = _overlay_entry(id)
+            if id in learned.models:
+                entry.update(_learned_entry(learned.models[id]))
+            if connection.tags:
+                entry["tags"] = list(connection.tags)
+            if connection.prefix_id:
+                entry["id"] = f"{connection.prefix_id}.{id}"
+            yield entry
+
+    def _state(self, connection: Connection) -> _Learned:
+        # The key decides what is available, so a rotated one is asked anew.
+        return self._learned.setdefault((connection.id, connection.key), _Learned())
+
+    def _refresh_if_old(self, connection: Connection, learned: _Learned) -> None:
+        now = time.monotonic()
+        fresh = learned.fetched_at and now - learned.fetched_at < FRESH_S
+        if fresh or now < learned.retry_at or learned.fetching is not None:
+            return
+        learned.fetching = gevent.spawn(self._fetch, connection, learned)
+
+    def _await_first_answers(self, connections: Sequence[Connection]) -> None:
+        waited_for = []
+        for connection in connections:
+            learned = self._state(connection)
+            self._refresh_if_old(connection, learned)
+            if not learned.fetched_at and learned.fetching is not None and not connection.model_ids:
+                waited_for.append(learned.fetching)
+        gevent.joinall(waited_for, timeout=FIRST_FETCH_WAIT_S)
+
+    def _fetch(self, connection: Connection, learned: _Learned) -> None:
+        learned.retry_at = time.monotonic() + RETRY_S
+        try:
+            learned.models = {m["id"]: m for m in list_models(self._pool, connection)}
+            learned.error = None
+            learned.fetched_at = time.monotonic()
+        except GatewayError as error:
+            learned.error = error
+            log.warning("the models of connection #%s could not be listed: %s", connection.index, error.message)
+        finally:
+            learned.fetching = None
+
+
+def list_models(pool: Pool, connection: Connection, *, trial: bool = False) -> list[dict[str, Any]]:
+    """All pages of the upstream's `GET /v1/models`. Raises UpstreamError."""
+    client = pool.trial_client(connection) if trial else pool.client(connection)
+    models: list[dict[str, Any]] = []
+    params: dict[str, Any] = {"limit": _PAGE_SIZE}
+    while True:
+        page = client.get("/v1/models", timeout_s=FETCH_TIMEOUT_S, params=params)
+        found = [m for m in page.get("data") or [] if isinstance(m, dict) and isinstance(m.get("id"), str)]
+        models += found
+        if not page.get("has_more") or not found:
+            return models
+        params["after_id"] = found[-1]["id"]
+
+
+def canonical_name(requested: str, snapshot: ConfigSnapshot) -> str:
+    """The name without what clients put around it: an operator's alias, a provider's prefix, dots in versions."""
+    aliases = snapshot.values["MODEL_ALIASES"]
+    for name in (requested, _PROVIDER_PREFIX.sub("", requested)):
+        if name in aliases:
+            return str(aliases[name])
+    return _without_dots(_PROVIDER_PREFIX.sub("", requested))
+
+
+def _id_on(connection: Connection, model: str) -> str | None:
+    """The model's id at this connection, None where the connection does not serve it."""
+    if connection.prefix_id:
+        if not model.startswith(f"{connection.prefix_id}."):
+            return None
+        model = _without_dots(model.removeprefix(f"{connection.prefix_id}."))
+    return model if not connection.model_ids or model in connection.model_ids else None
+
+
+def _without_dots(model: str) -> str:
+    """`claude-opus-4.6`, as other gateways write it, is `claude-opus-4-6`."""
+    return _VERSION_DOT.sub("-", model) if model.startswith("claude-") else model
+
+
+def _overlay_entry(id: str) -> dict[str, Any]:
+    known = OVERLAY.get(id)
+    if known is None:
+        return {"id": id}
+    return {
+        "id": id,
+        "name": known["display_name"],
+        "created": _unix(known["created"]),
+        "max_input_tokens": known["max_input_tokens"],
+        "max_tokens": known["max_tokens"],
+        "lifecycle": known["lifecycle"],
+        "retires_at": known["retires_at"],
+        "sampling": known["sampling"],
+    }
+
+
+def _learned_entry(info: Mapping[str, Any]) -> dict[str, Any]:
+    entry = {
+        "name": info.get("display_name"),
+        "created": _unix(info.get("created_at")),
+        "max_input_tokens": info.get("max_input_tokens"),
+        "max_tokens": info.get("max_tokens"),
+        "capabilities": info.get("capabilities"),
+        "lifecycle": info.get("lifecycle"),
+        "retires_at": info.get("retires_at"),
+    }
+    return {name: value for name, value in entry.items() if value}
+
+
+def _unix(moment: str | None) -> int:
+    """Unix seconds of an ISO date or time in UTC; 0 where there is none."""
+    if not moment:
+        return 0
+    parsed = datetime.fromisoformat(moment if "T" in moment else f"{moment}T00:00:00+00:00")
+    return max(0, int(parsed.timestamp()))

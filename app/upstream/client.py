@@ -1,0 +1,302 @@
+"""One call to Anthropic over one connection: what it answers, or an UpstreamError that says why not."""
+
+from __future__ import annotations
+
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
+
+import anthropic
+import gevent
+import httpx2
+import orjson
+
+from app.errors import UpstreamError
+from app.storage.config import Connection
+from app.translate.accumulate import MessageAccumulator
+from app.translate.errors import scrubbed, to_upstream_error
+from app.translate.headers import to_client_headers
+from app.translate.request import Translation
+from app.upstream.events import Event, EventParser, InvalidEvent
+from app.upstream.transport import BODY, Body
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 10.0
+KEEP_ALIVE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds: until the first event (or a whole JSON answer), and between two events."""
+
+    first_event_s: float
+    idle_s: float
+
+
+class FirstEventTimeout(BaseException):
+    """Thrown into the wait for the first event; not an Exception, so that the SDK does not take it for its own."""
+
+
+class UpstreamClient:
+    """The SDK's client of one connection. Its authentication, exceptions and time-outs are used, its models are not:
+    answers are read as raw bytes, since typed events cost more and mislabel what is new."""
+
+    def __init__(self, connection: Connection, transport: httpx2.BaseTransport) -> None:
+        self.connection = connection
+        credential: dict[str, Any] = {"auth_token" if connection.auth == "bearer" else "api_key": connection.key}
+        self._sdk = anthropic.Anthropic(
+            **credential,
+            base_url=connection.base_url,
+            max_retries=0,
+            default_headers={"accept-encoding": "identity", **connection.headers},
+            http_client=httpx2.Client(transport=transport, trust_env=False, follow_redirects=False),
+            open_telemetry=False,
+        )
+
+    def send(self, translation: Translation, *, stream: bool, limits: Limits) -> Reply:
+        """Returns once the first event, or the whole of an answer that is not streamed, is there."""
+        body = orjson.dumps({**translation.body, "stream": True} if stream else translation.body)
+        headers = {"anthropic-version": translation.api_version}
+
+        def exchange() -> Reply:
+            response = self._sdk.post(
+                "/v1/messages",
+                cast_to=httpx2.Response,
+                content=body,
+                options={"headers": headers, "timeout": _sdk_timeout(limits.first_event_s)},
+                stream=True,
+                stream_cls=anthropic.Stream[Any],
+            )
+            reply = Reply(cast(httpx2.Response, response), self.connection, translation, limits)
+            try:
+                reply.begin(streamed=stream)
+            except BaseException:
+                reply.close()
+                raise
+            return reply
+
+        return self._bounded(exchange, limits.first_event_s, translation.reply.message_sources)
+
+    def get(self, path: str, *, timeout_s: float, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The JSON object of a GET."""
+
+        def exchange() -> dict[str, Any]:
+            options: Any = {"timeout": _sdk_timeout(timeout_s), "params": dict(params or {})}
+            response = self._sdk.get(path, cast_to=httpx2.Response, options=options)
+            return _json_object(response.content)
+
+        return self._bounded(exchange, timeout_s, ())
+
+    def _bounded(self, exchange: Callable[[], T], timeout_s: float, sources: tuple[int, ...]) -> T:
+        timeout = gevent.Timeout(timeout_s, FirstEventTimeout)
+        try:
+            with timeout:
+                return exchange()
+        except FirstEventTimeout:
+            raise _timed_out(timeout_s) from None
+        except anthropic.APIStatusError as error:
+            raise self._status_error(error, sources) from error
+        except anthropic.APITimeoutError as error:
+            raise _timed_out(timeout_s) from error
+        except anthropic.APIConnectionError as error:
+            raise self._unreachable(error) from error
+
+    def _status_error(self, error: anthropic.APIStatusError, sources: tuple[int, ...]) -> UpstreamError:
+        body = None
+        with suppress(ValueError):  # an edge answers in HTML
+            body = orjson.loads(error.response.content)
+        headers = _lower_case(error.response.headers)
+        return to_upstream_error(
+            error.status_code, body, headers, message_sources=sources, request_id=headers.get("request-id")
+        )
+
+    def _unreachable(self, error: Exception) -> UpstreamError:
+        host = urllib.parse.urlsplit(self.connection.base_url).netloc
+        cause = scrubbed(str(error.__cause__ or error))
+        return UpstreamError(
+            f"Anthropic could not be reached at {host}: {cause}",
+            status=502,
+            type="server_error",
+            code="upstream_unreachable",
+        )
+
+
+class Reply:
+    """An answer under way. `message` is whole when it was not streamed; otherwise read `batches()`."""
+
+    def __init__(
+        self, response: httpx2.Response, connection: Connection, translation: Translation, limits: Limits
+    ) -> None:
+        self.connection = connection
+        self.translation = translation
+        self.headers = _lower_case(response.headers)
+        self.message: dict[str, Any] = {}
+        self._response = response
+        self._body = cast(Body, response.extensions[BODY])
+        self._limits = limits
+        self._parser = EventParser()
+        self._first: list[Event] = []
+        self._has_ended = False
+
+    def begin(self, *, streamed: bool) -> None:
+        """Reads up to the first event that is not a ping, or the whole of a JSON answer."""
+        try:
+            if not streamed:
+                self.message = _json_object(b"".join(iter(self._body.read, b"")))
+                return
+            while not any(event.get("type") != "ping" for event in self._first):
+                self._first += self._read()
+        except httpx2.TransportError as error:
+            raise _disconnected(error) from error
+        failed = next((e for e in self._first if e.get("type") == "error"), None)
+        if failed is not None:
+            raise self._error_event(failed)
+
+    def batches(self) -> Iterator[list[Event]]:
+        """The events in the batches they arrived in; an empty one when it is time for a sign of life.
+
+        Raises UpstreamError for an error event, for silence, and for an end that is none (no message_stop).
+        """
+        batch = self._first
+        heard_at = time.monotonic()
+        while True:
+            for i, event in enumerate(batch):
+                kind = event.get("type")
+                if kind == "error":
+                    if i:
+                        yield batch[:i]
+                    raise self._error_event(event)
+                if kind == "message_stop":
+                    self._has_ended = True
+                    yield batch[: i + 1]
+                    return
+            yield batch
+            batch = self._read_within(KEEP_ALIVE_S)
+            now = time.monotonic()
+            if any(event.get("type") != "ping" for event in batch):
+                heard_at = now
+            elif now - heard_at > self._limits.idle_s:
+                raise _silent(self._limits.idle_s)
+
+    def accumulate(self) -> None:
+        """Reads a stream to its end into `message`."""
+        accumulator = MessageAccumulator()
+        for batch in self.batches():
+            for event in batch:
+                accumulator.feed(event)
+        self.message = accumulator.message
+
+    def _read_within(self, seconds: float) -> list[Event]:
+        """One read; [] when nothing came in time. A read that was interrupted has taken nothing."""
+        timeout = gevent.Timeout(min(seconds, self._limits.idle_s))
+        try:
+            with timeout:
+                return self._read()
+        except gevent.Timeout as fired:
+            if fired is not timeout:
+                raise
+            return []
+        except httpx2.ReadTimeout:
+            raise _silent(self._limits.idle_s) from None
+        except httpx2.TransportError as error:
+            raise _disconnected(error) from error
+
+    def _read(self) -> list[Event]:
+        data = self._body.read()
+        if not data:
+            raise _cut_short()
+        try:
+            return self._parser.feed(data)
+        except InvalidEvent as error:
+            raise UpstreamError(
+                f"Anthropic's answer could not be read: {error}.",
+                status=502,
+                type="server_error",
+                code="upstream_invalid_response",
+            ) from error
+
+    def _drain(self) -> None:
+        """The end of the transfer coding follows the last event at once; read, it leaves the connection usable."""
+        with suppress(httpx2.TransportError, gevent.Timeout), gevent.Timeout(0.5):
+            while self._body.read():
+                pass
+
+    def _error_event(self, event: Event) -> UpstreamError:
+        return to_upstream_error(
+            200,
+            event,
+            {},
+            request_id=self.headers.get("request-id"),
+            message_sources=self.translation.reply.message_sources,
+        )
+
+    def client_headers(self) -> dict[str, str]:
+        return to_client_headers(self.headers, now=datetime.now(UTC))
+
+    def close(self) -> None:
+        """Ends the call upstream, in whatever state it is. May be called again."""
+        if self._has_ended:
+            self._has_ended = False
+            self._drain()
+        self._response.close()
+
+
+def _sdk_timeout(read_s: float) -> httpx2.Timeout:
+    return httpx2.Timeout(read_s, connect=min(CONNECT_TIMEOUT_S, read_s))
+
+
+def _lower_case(headers: httpx2.Headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _json_object(raw: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(raw)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UpstreamError(
+            "Anthropic's answer is not a JSON object.",
+            status=502,
+            type="server_error",
+            code="upstream_invalid_response",
+        )
+    return value
+
+
+def _timed_out(seconds: float) -> UpstreamError:
+    return UpstreamError(
+        f"Anthropic did not answer within {seconds:g} s.", status=504, type="server_error", code="timeout"
+    )
+
+
+def _silent(seconds: float) -> UpstreamError:
+    return UpstreamError(
+        f"Anthropic was silent for {seconds:g} s in the middle of its answer.",
+        status=504,
+        type="server_error",
+        code="upstream_timeout",
+    )
+
+
+def _disconnected(error: Exception) -> UpstreamError:
+    return UpstreamError(
+        f"The connection to Anthropic broke off in the middle of the answer: {scrubbed(str(error))}",
+        status=502,
+        type="server_error",
+        code="upstream_disconnected",
+    )
+
+
+def _cut_short() -> UpstreamError:
+    return UpstreamError(
+        "Anthropic's answer ended before it was complete.",
+        status=502,
+        type="server_error",
+        code="upstream_disconnected",
+    )

@@ -1,0 +1,122 @@
+"""Waiting for the upstream without forgetting the client.
+
+gunicorn tells nobody that a client has left while nothing is written to it. Under gevent its socket can be watched: the
+watch throws ClientGone into the request's greenlet, which unwinds and so closes the upstream. Arm it only around waits
+for the upstream; a throw into a database driver would leave its connection unusable.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import gevent
+from gevent import GreenletExit, monkey
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+_POLL_S = 1.0
+_HUNG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+
+class ClientGone(GreenletExit):  # type: ignore[misc]  # gevent comes without types here
+    """The client closed its connection. A GreenletExit, so that gunicorn writes no error page into the stream."""
+
+
+class ClientWatch:
+    """`with watch:` around a wait; does nothing where the server gives no socket or runs without gevent."""
+
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        found = environ.get("gunicorn.socket") if monkey.is_module_patched("socket") else None
+        self._socket: Any = found
+        self._greenlet: Any = None
+        self._watcher: Any = None
+        self._timer: Any = None
+
+    def __enter__(self) -> ClientWatch:
+        if self._socket is not None:
+            self._greenlet = gevent.getcurrent()
+            if self._timer is None:
+                self._watcher = self._watcher or gevent.get_hub().loop.io(self._socket.fileno(), 1)
+                self._watcher.start(self._readable)
+            else:
+                self._timer.start(self._poll)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for watcher in (self._watcher, self._timer):
+            if watcher is not None:
+                watcher.stop()
+
+    def _readable(self) -> None:
+        try:
+            gone = not self._raw().recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            gone = True
+        if gone:
+            self._greenlet.throw(ClientGone())
+            return
+        # The next request of the same client lies there already and hides the end: look for that now and then.
+        self._watcher.stop()
+        self._timer = gevent.get_hub().loop.timer(_POLL_S, _POLL_S)
+        self._timer.start(self._poll)
+
+    def _poll(self) -> None:
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLRDHUP)
+        if any(event & _HUNG_UP for _, event in poll.poll(0)):
+            self._greenlet.throw(ClientGone())
+
+    def _raw(self) -> Any:
+        """The plain socket beneath gevent's, which would wait."""
+        return getattr(self._socket, "_sock", self._socket)
+
+    def close(self) -> None:
+        """Frees the watchers; call when the request is over."""
+        for watcher in (self._watcher, self._timer):
+            if watcher is not None:
+                watcher.close()
+        self._watcher = self._timer = self._socket = None
+
+
+T = TypeVar("T")
+
+
+class Task(Generic[T]):
+    """A function that runs in a greenlet of its own, so that its wait can be left and taken up again."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._outcome: tuple[T | None, Exception | None] | None = None
+        self._greenlet = gevent.spawn(self._run, function)
+
+    def _run(self, function: Callable[[], T]) -> None:
+        try:
+            self._outcome = (function(), None)
+        except Exception as error:  # noqa: BLE001  # handed to whoever waits; gevent would print it
+            self._outcome = (None, error)
+
+    def result(self, watch: ClientWatch, timeout_s: float | None) -> T:
+        """What the function returned or raised. TimeoutError after `timeout_s` (None: never): it goes on, wait again.
+
+        When this wait is given up in any other way (ClientGone), the function is stopped.
+        """
+        try:
+            with watch:
+                self._greenlet.join(timeout_s)
+        except BaseException:
+            self.cancel()
+            raise
+        if self._outcome is None:
+            raise TimeoutError
+        value, error = self._outcome
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]  # there is a value where there is no error
+
+    def cancel(self) -> None:
+        self._greenlet.kill(block=False)
