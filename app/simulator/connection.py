@@ -95,4 +95,6 @@ class Connection(asyncio.Protocol):
         self.transport.write(http.head(status, {**headers, "transfer-encoding": "chunked"}))
 
     async def drain(self) -> None:
+        """Waits until the client has taken most of it; lets the loop run, which then notices one that left."""
+        await asyncio.sleep(0)
         await self.writable.wait()

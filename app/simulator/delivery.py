@@ -96,7 +96,7 @@ class Delivery:
                 transport.write(http.LAST_CHUNK)
             case "eof":
                 transport.close()
-            case "half_close":
+            case "half_close" if transport.can_write_eof():  # which TLS cannot
                 transport.write_eof()
                 await forever()
             case "pings" if streaming:

@@ -41,6 +41,8 @@ def check_messages(body: dict[str, Any], context: Context) -> None:
     for place, message in enumerate(messages):
         _message(message, f"messages.{place}", place == len(messages) - 1, context)
     turns = merged(messages)
+    if not any(turn.content for turn in turns):
+        fail("messages", "at least one message must have content")
     _order(turns, context)
     _last_turn(turns[-1], body, context)
     _tool_pairs(turns)

@@ -1,0 +1,96 @@
+"""The simulator as a process, and the official SDK against it."""
+
+import http.client
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import pytest
+
+import app.simulator
+
+ROOT = Path(app.simulator.__file__).parents[2]
+KEY = "sk-ant-test"
+
+
+@dataclass
+class SimulatorProcess:
+    """A running simulator: where it is, and what it saw."""
+
+    url: str
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        return host, int(port)
+
+    def sdk(self, key: str = KEY, timeout: float = 5.0) -> anthropic.Anthropic:
+        return anthropic.Anthropic(api_key=key, base_url=self.url, max_retries=0, timeout=timeout)
+
+    def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        """Status and JSON of a plain HTTP request."""
+        connection = http.client.HTTPConnection(*self.address, timeout=5)
+        try:
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, headers or {})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
+
+    def messages(self, body: dict[str, Any], **headers: str) -> tuple[int, Any]:
+        """`POST /v1/messages` with the headers it needs; keyword `x_api_key=` replaces the key."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        needed = {} if "authorization" in given else {"x-api-key": KEY}
+        return self.call("POST", "/v1/messages", body, {**needed, "anthropic-version": "2026-10-21", **given})
+
+    def fault(self, key: str, fault: dict[str, Any] | None, times: int | None = None) -> None:
+        status, _ = self.call("POST", "/_sim/faults", {"key": key, "fault": fault, "times": times})
+        assert status == 200
+
+    def last_request(self, wait_s: float = 2.0) -> Any:
+        """The newest journal entry, once it has ended."""
+        return eventually(lambda: self._ended(), wait_s)
+
+    def _ended(self) -> Any:
+        entry = self.call("GET", "/_sim/requests")[1]["requests"][-1]
+        return entry if entry["ended"] else None
+
+
+def eventually(look: Callable[[], Any], wait_s: float = 2.0) -> Any:
+    """What `look` finds, as soon as it finds something."""
+    end = time.monotonic() + wait_s
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.01)
+    raise AssertionError("nothing came of it")
+
+
+def run_simulator(*arguments: str) -> Iterator[SimulatorProcess]:
+    command = [sys.executable, "-m", "app.simulator", "--port", "0", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield SimulatorProcess(process.stdout.readline().split()[-1])
+    finally:
+        process.terminate()
+        process.wait(5)
+        process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[SimulatorProcess]:
+    yield from run_simulator()
+
+
+@pytest.fixture(scope="session")
+def sdk(simulator: SimulatorProcess) -> Iterator[anthropic.Anthropic]:
+    with simulator.sdk() as client:
+        yield client
