@@ -15,7 +15,7 @@ from app.errors import UpstreamError
 OVERLOADED_RETRY_AFTER_S = 5
 _SECRET = re.compile(r"sk-[A-Za-z0-9_-]{6,}")
 _MESSAGE_PATH = re.compile(r"\bmessages\.(\d+)((?:\.[A-Za-z0-9_]+)*)")
-_QUOTA_TEXTS = ("credit balance is too low", "spend_limit_reached", "spend limit")
+_QUOTA_TEXTS = ("credit balance is too low", "spend_limit_reached", "spend limit", "usage limits")
 
 # Anthropic's type: (status, OpenAI's type, code)
 _KNOWN: Mapping[str, tuple[int, str, str | None]] = {
