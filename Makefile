@@ -1,0 +1,59 @@
+# What there is to do: run, demo, test, check, lock, clean.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+APT_PACKAGES := chromium postgresql redis-server
+
+.PHONY: run demo test check lint lock clean system-packages
+
+run: $(VENV)/.runtime
+	@exec $(BIN)/dragoman run
+
+demo: $(VENV)/.runtime
+	@exec $(BIN)/dragoman demo
+
+test: $(VENV)/.test system-packages
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(VENV)/.test system-packages lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/.test
+	$(BIN)/ruff format --check --config .ci/ruff.toml .
+	$(BIN)/ruff check --config .ci/ruff.toml .
+	$(BIN)/mypy
+
+# The files behind the lock: requirements.lock installs the gateway, requirements-test.lock what its tests need too.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links
+lock: $(VENV)/.test
+	$(LOCK) setup.py .ci/build.in --output-file requirements.lock
+	$(LOCK) setup.py .ci/build.in --extra test --extra dev --constraint requirements.lock --output-file requirements-test.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Dragoman needs Python 3.11 or newer; '$(PYTHON)' is not. Install one and name it: make run PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "Python's venv module is missing. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.lock setup.cfg | $(VENV)/bin/python
+	@echo "Installing Dragoman into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: requirements-test.lock $(VENV)/.runtime
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.lock
+	@touch $@
+
+# Elsewhere tests skip what is missing and say how to install it.
+system-packages:
+ifeq ($(CI),true)
+	@if ! dpkg -s $(APT_PACKAGES) >/dev/null 2>&1; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT_PACKAGES) >/dev/null; fi
+endif
