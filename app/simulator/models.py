@@ -11,6 +11,8 @@ DATA_FILE = Path(__file__).resolve().parent.parent / "models.json"
 CLAUDE_IN_GENERAL = "claude-opus-4-6"
 """Stands in for a Claude model that the data file does not know (`find(..., known_only=False)`)."""
 EPOCH = "1970-01-01"
+DEPRECATED_ON = "2026-06-01"
+"""A day for all deprecated models: the data file does not know theirs, and the API always gives one."""
 THINKING_TYPES = ("adaptive", "between_tools", "disabled", "enabled")
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 SIM_PREFIX = "sim-"
@@ -139,7 +141,7 @@ def model_info(model: Model) -> dict[str, Any]:
         "display_name": model.display_name,
         "created_at": _timestamp(model.created or EPOCH),
         "lifecycle": model.lifecycle,
-        "deprecated_at": _timestamp("2026-06-01") if model.lifecycle == "deprecated" else None,
+        "deprecated_at": _timestamp(DEPRECATED_ON) if model.lifecycle == "deprecated" else None,
         "retires_at": _timestamp(model.retires_at) if model.retires_at else None,
         "line": model.line,
         "max_input_tokens": model.max_input_tokens,
@@ -150,7 +152,6 @@ def model_info(model: Model) -> dict[str, Any]:
 
 def _capabilities(model: Model) -> dict[str, Any]:
     yes, no = _supported(True), _supported(False)
-    # Models that think only when asked to with a budget take "disabled" as well: it is what they do anyway.
     thinking_types = {kind: _supported(kind in model.thinking) for kind in THINKING_TYPES}
     return {
         "batch": yes,

@@ -33,9 +33,13 @@ class SimulatorProcess:
     def sdk(self, key: str = KEY, timeout: float = 5.0) -> anthropic.Anthropic:
         return anthropic.Anthropic(api_key=key, base_url=self.url, max_retries=0, timeout=timeout)
 
+    def connect(self) -> http.client.HTTPConnection:
+        host, port = self.address
+        return http.client.HTTPConnection(host, port, timeout=5)
+
     def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
         """Status and JSON of a plain HTTP request."""
-        connection = http.client.HTTPConnection(*self.address, timeout=5)
+        connection = self.connect()
         try:
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, headers or {})
@@ -83,6 +87,12 @@ def run_simulator(*arguments: str) -> Iterator[SimulatorProcess]:
         process.terminate()
         process.wait(5)
         process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def start_simulator() -> Callable[..., Iterator[SimulatorProcess]]:
+    """Starts another one, with command-line arguments of its own."""
+    return run_simulator
 
 
 @pytest.fixture(scope="session")

@@ -3,16 +3,17 @@
 import json
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+import app.simulator
 from app.simulator.models import catalogue
 from app.simulator.refusal import Refusal
 from app.simulator.rules import Leniency
 from app.simulator.validator import validate, validate_count_tokens
-from tests.simulator.conftest import ROOT, run_simulator
 
-RECORDINGS = ROOT.parent / "shared" / "recordings"
+RECORDINGS = Path(app.simulator.__file__).parents[3] / "shared" / "recordings"
 FILES = sorted(RECORDINGS.glob("*.json"))
 REFUSED_FOR_OTHER_REASONS = {
     "rubyllm.chat_error_handling_with_anthropic_claude_haiku_4_5_raises_appropriate_auth_error.0": "401: a wrong key",
@@ -53,7 +54,7 @@ def is_usable(recording):
 
 
 def test_recorded_requests_are_taken_and_refused_as_they_were(capsys):
-    counts = Counter()
+    counts: Counter[str] = Counter()
     wrong = []
     for file in FILES:
         recording = json.loads(file.read_text())
@@ -84,8 +85,8 @@ def test_refusals_have_the_words_of_the_real_api():
 
 
 @pytest.fixture(scope="module")
-def replaying():
-    yield from run_simulator("--replay", str(RECORDINGS))
+def replaying(start_simulator):
+    yield from start_simulator("--replay", str(RECORDINGS))
 
 
 def test_a_recorded_stream_is_replayed_byte_for_byte(replaying):

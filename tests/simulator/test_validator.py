@@ -1,13 +1,13 @@
 """Rule by rule: what the Messages API refuses, and what it takes."""
 
 import base64
+from typing import Any
 
 import pytest
 
 from app.simulator.models import catalogue
 from app.simulator.refusal import Refusal
 from app.simulator.validator import validate, validate_count_tokens
-from tests.simulator.conftest import KEY
 
 OLD, NEW = "2023-06-01", "2026-10-21"
 OPUS, HAIKU_45, SONNET_46, OPUS_5, SONNET_55, FABLE_5 = (
@@ -66,7 +66,7 @@ def problem(model=OPUS, version=NEW, betas="", check=validate, **changes):
     """The message with which the request is refused, "" when it is taken. A change to DROP leaves the field out."""
     body = {"model": model, "max_tokens": 4096, "messages": [user("Hello")], **changes}
     body = {key: value for key, value in body.items() if value is not DROP}
-    headers = {"anthropic-version": version, "anthropic-beta": betas, "x-api-key": KEY}
+    headers = {"anthropic-version": version, "anthropic-beta": betas}
     try:
         check(body, headers, catalogue().find(model))
     except Refusal as refusal:
@@ -76,7 +76,7 @@ def problem(model=OPUS, version=NEW, betas="", check=validate, **changes):
 
 
 LOOP = [user("Hello"), assistant(CALL), user(RESULT)]
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     # top level
     "max_tokens is missing": ({"max_tokens": DROP}, "max_tokens: Field required"),
     "messages are missing": ({"messages": DROP}, "messages: Field required"),
@@ -497,7 +497,7 @@ def test_the_api_refuses(case):
 
 SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
 FOUND = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
-TAKEN = {
+TAKEN: dict[str, dict[str, Any]] = {
     "a plain question": {},
     "blocks": {
         "messages": [user(text("Hi"), image(), document(type="base64", media_type="application/pdf", data=PDF))]

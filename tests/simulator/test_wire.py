@@ -1,6 +1,5 @@
 """Faults, broken answers, clients that leave, and HTTP itself."""
 
-import http.client
 import json
 import socket
 import time
@@ -192,7 +191,7 @@ def test_an_unknown_fault_is_refused(simulator):
 
 
 def test_a_connection_serves_many_requests(simulator):
-    connection = http.client.HTTPConnection(*simulator.address, timeout=5)
+    connection = simulator.connect()
     headers = {"x-api-key": "sk-ant-1", "anthropic-version": "2023-06-01"}
     for stream in (True, False, True):
         connection.request("POST", "/v1/messages", json.dumps({**BODY, "stream": stream}), headers)
@@ -203,7 +202,7 @@ def test_a_connection_serves_many_requests(simulator):
 
 
 def test_a_body_may_come_in_chunks(simulator):
-    connection = http.client.HTTPConnection(*simulator.address, timeout=5)
+    connection = simulator.connect()
     headers = {"x-api-key": "sk-ant-1", "anthropic-version": "2023-06-01"}
     data = json.dumps(BODY).encode()
     connection.request("POST", "/v1/messages", iter([data[:20], data[20:]]), headers, encode_chunked=True)
@@ -245,7 +244,7 @@ def test_a_version_is_needed(simulator):
 def test_a_body_that_is_not_an_object_is_refused(simulator):
     assert simulator.messages([])[0] == 400
     headers = {"x-api-key": "sk-ant-1", "anthropic-version": "2023-06-01"}
-    connection = http.client.HTTPConnection(*simulator.address, timeout=5)
+    connection = simulator.connect()
     connection.request("POST", "/v1/messages", "{", headers)
     assert connection.getresponse().status == 400
     connection.close()
