@@ -88,6 +88,7 @@ ROLES: dict[str, frozenset[str]] = {
     ),
     "system": frozenset({"text", "tool_addition", "tool_removal"}),
     "tool_result": frozenset({"text", "image", "document", "search_result", "tool_reference"}),
+    "search_result": frozenset({"text"}),
 }
 BETAS: dict[str, tuple[str, ...]] = {
     "mcp_tool_use": ("mcp-client-",),
@@ -101,7 +102,7 @@ FILES_BETA = "files-api-"
 
 
 def check_block(block: Any, path: str, where: str, context: Context) -> None:
-    """Raises a Refusal for a block that is not valid inside `where` (a role, or "tool_result")."""
+    """Raises a Refusal for a block that is not valid inside `where` (a role, or the block that holds it)."""
     obj(block, path)
     kind = block.get("type")
     if kind is None:
@@ -127,7 +128,7 @@ def check_block(block: Any, path: str, where: str, context: Context) -> None:
             _tool_result(block, inner, context)
         case "search_result":
             for place, part in enumerate(block["content"]):
-                check_block(part, f"{inner}.content.{place}", "system", context)
+                check_block(part, f"{inner}.content.{place}", "search_result", context)
 
 
 def _text(block: dict[str, Any], path: str, where: str, context: Context) -> None:

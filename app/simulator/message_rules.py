@@ -9,6 +9,7 @@ from app.simulator.rules import NEW_VERSION, Context, array, fail, fields, obj, 
 from app.simulator.signatures import Binding, check, check_redacted, prefix_digest
 
 MAX_MESSAGES = 100_000
+MAX_IMAGES, MAX_IMAGES_IN_SMALL_WINDOW, SMALL_WINDOW = 600, 100, 200_000
 THINKING = ("thinking", "redacted_thinking")
 SERVER_CALLS = ("server_tool_use", "mcp_tool_use")
 
@@ -48,6 +49,7 @@ def check_messages(body: dict[str, Any], context: Context) -> None:
     _tool_pairs(turns)
     _server_results(turns)
     _documents_agree(turns)
+    _number_of_images(turns, context)
     if not body.get("tools") and any(turn.ids("tool_use") or turn.answered("tool_result") for turn in turns):
         raise Refusal("Requests which have `tool_use` or `tool_result` blocks in `messages` must define tools")
 
@@ -178,6 +180,18 @@ def _documents_agree(turns: list[Turn]) -> None:
     }
     if len(wanted) > 1:
         fail("messages", "citations must be enabled on all or none of the documents in a request")
+
+
+def _number_of_images(turns: list[Turn], context: Context) -> None:
+    most = MAX_IMAGES if context.model.max_input_tokens > SMALL_WINDOW else MAX_IMAGES_IN_SMALL_WINDOW
+    count = 0
+    for turn in turns:
+        for block in turn.content:
+            inner = block.get("content") if block["type"] == "tool_result" else None
+            parts = inner if isinstance(inner, list) else [block]
+            count += sum(part["type"] == "image" for part in parts)
+    if count > most:
+        fail("messages", f"too many images: {count} > {most}")
 
 
 # ------------------------------------------------------------------------------------------- thinking that comes back

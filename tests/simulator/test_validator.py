@@ -482,6 +482,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"messages": [user(document(type="file", file_id="file_1"))]},
         "messages.0.content.0.document.source: Extra inputs are not permitted",
     ),
+    "too many images": (
+        {"model": HAIKU_45, "messages": [user(*[image()] * 101)]},
+        "messages: too many images: 101 > 100",
+    ),
     "a PDF that is none": (
         {"messages": [user(document(type="base64", media_type="application/pdf", data=PNG))]},
         "messages.0.content.0.document.source.base64.data: The PDF specified was not valid.",
