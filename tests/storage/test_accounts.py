@@ -1,0 +1,133 @@
+"""Admin accounts."""
+
+import threading
+
+import pytest
+from werkzeug.security import check_password_hash
+
+from app.errors import Conflict, InvalidRequest, NotFound
+from app.storage import accounts, audit
+
+
+@pytest.fixture
+def make(make_storage_app, either_database):
+    def make(**values):
+        return make_storage_app(**{**either_database, **values})
+
+    return make
+
+
+@pytest.fixture
+def app(make):
+    return make()
+
+
+def test_the_first_admin_is_made_once(app):
+    assert not accounts.any_exists(app)
+    accounts.create_first(app, "ann", "password of ann")
+    assert accounts.any_exists(app)
+    with pytest.raises(Conflict):
+        accounts.create_first(app, "bob", "password of bob")
+
+
+def test_of_many_set_ups_at_once_one_wins(make):
+    apps = [make() for _ in range(4)]
+    results: list[str | None] = []
+
+    def attempt(app, name):
+        try:
+            results.append(accounts.create_first(app, name, "a good password").username)
+        except Conflict:
+            results.append(None)
+
+    threads = [threading.Thread(target=attempt, args=(app, f"admin-{n}")) for n, app in enumerate(apps)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(results) == 4
+    assert len([name for name in results if name]) == 1
+    assert len(accounts.everyone(apps[0])) == 1
+
+
+def test_only_the_right_password_opens(app):
+    made = accounts.create_first(app, "ann", "password of ann")
+    assert accounts.verify(app, "ann", "password of ann") == made
+    for name, password in [("ann", "wrong"), ("bob", "password of ann"), ("ann", ""), ("", ""), ("a\x00", "x")]:
+        assert accounts.verify(app, name, password) is None
+
+
+def test_an_unknown_name_takes_as_much_work_as_a_wrong_password(app, monkeypatch):
+    accounts.create_first(app, "ann", "password of ann")
+    compared = []
+
+    def compare(hashed, password):
+        compared.append(hashed.split("$")[0])
+        return check_password_hash(hashed, password)
+
+    monkeypatch.setattr(accounts, "check_password_hash", compare)
+    accounts.verify(app, "ann", "wrong")
+    accounts.verify(app, "nobody", "wrong")
+    assert compared[0] == compared[1]
+    assert compared[0].startswith("scrypt:")
+
+
+def test_a_new_password_ends_the_sessions(app):
+    before = accounts.create_first(app, "ann", "password of ann")
+    assert accounts.by_session_id(app, before.session_id) == before
+    after = accounts.set_password(app, "ann", "new password of ann", who="tester")
+    assert accounts.by_session_id(app, before.session_id) is None
+    assert accounts.by_session_id(app, after.session_id) == after
+    assert accounts.verify(app, "ann", "password of ann") is None
+    assert accounts.verify(app, "ann", "new password of ann")
+
+
+@pytest.mark.parametrize("session_id", ["", "1", "1.", "x.y", "99.1", "1.1.1", "-1.1"])
+def test_a_session_of_nobody_is_none(app, session_id):
+    assert accounts.by_session_id(app, session_id) is None
+
+
+@pytest.mark.parametrize(("name", "password"), [("ann", "short"), ("", "long enough"), ("a\nb", "long enough")])
+def test_poor_names_and_passwords_are_refused(app, name, password):
+    with pytest.raises(InvalidRequest):
+        accounts.create_first(app, name, password)
+    assert not accounts.any_exists(app)
+
+
+def test_a_name_is_taken_once(app):
+    accounts.create(app, "ann", "password of ann", who="tester")
+    with pytest.raises(Conflict, match="ann"):
+        accounts.create(app, "ann", "password of ann", who="tester")
+
+
+def test_an_unknown_admin_has_no_password_to_set(app):
+    with pytest.raises(NotFound):
+        accounts.set_password(app, "nobody", "long enough", who="tester")
+
+
+def test_the_environment_makes_the_account_once_and_never_resets_it(make):
+    def start(password):
+        app = make(admin_username="ann", admin_password=password)
+        accounts.create_from_environment(app, app.extensions["dragoman"].settings)
+        return app
+
+    start("first password")
+    app = start("second password")
+    assert accounts.verify(app, "ann", "first password")
+    assert accounts.verify(app, "ann", "second password") is None
+
+
+def test_the_set_up_token_is_the_same_each_time_and_another_with_another_key(make):
+    one, two = (make().extensions["dragoman"].vault for _ in range(2))
+    token = accounts.setup_token(one)
+    assert token == accounts.setup_token(two)
+    assert accounts.is_setup_token(one, token)
+    assert not accounts.is_setup_token(one, token[:-1])
+    assert not accounts.is_setup_token(one, "")
+    assert not accounts.is_setup_token(make(secret_key="another secret key").extensions["dragoman"].vault, token)
+
+
+def test_accounts_are_in_the_audit_log(app):
+    accounts.create_first(app, "ann", "password of ann", ip="192.0.2.1")
+    accounts.set_password(app, "ann", "new password of ann", who="ann")
+    assert [entry.action for entry in audit.entries(app)] == ["admin.password", "admin.create"]

@@ -1,0 +1,93 @@
+"""The schema: what the migrations make is what the tables say, made once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from app import create_storage_app
+from app.errors import ConfigError
+from app.extensions import Base
+from app.storage import database
+from app.storage.migrate import head, is_current, upgrade
+from app.storage.startup import MIGRATIONS, is_ready
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_migrations_make_what_the_tables_say(make_storage_app, either_database):
+    app = make_storage_app(**either_database)
+    with database.engine_of(app).connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_the_newest_revision_is_the_one_that_alembic_names():
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_current_head() == head()
+
+
+def test_a_second_upgrade_has_nothing_to_do(make_storage_app, either_database):
+    app = make_storage_app(**either_database)
+    assert is_current(app)
+    assert not upgrade(app)
+
+
+def test_the_way_back_is_there_too(make_storage_app, either_database):
+    import flask_migrate
+
+    app = make_storage_app(**either_database)
+    with app.app_context():
+        flask_migrate.downgrade(directory=str(MIGRATIONS), revision="base")
+    assert not is_current(app)
+    assert upgrade(app)
+
+
+def test_processes_that_start_together_migrate_once(either_database, tmp_path):
+    environment = {
+        "INSTANCE_PATH": str(tmp_path / "instance"),
+        "SECRET_KEY": either_database["secret_key"],
+        "DATABASE_URL": either_database.get("database_url", ""),
+    }
+    command = [sys.executable, "-m", "app.cli", "migrate"]
+    starting = [
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(3)
+    ]
+    said = [process.communicate(timeout=30)[0] for process in starting]
+    assert [process.returncode for process in starting] == [0, 0, 0], said
+    assert sum("was brought to" in each for each in said) == 1, said
+
+
+def test_a_database_of_a_newer_version_stops_the_start(make_storage_app, either_database):
+    app = make_storage_app(**either_database)
+    change = text("UPDATE alembic_version SET version_num = '9999'")
+    database.write(app, lambda session: session.execute(change).close())
+    with pytest.raises(ConfigError, match="9999"):
+        upgrade(app)
+
+
+def test_a_database_that_cannot_be_opened_is_said_without_a_traceback(make_settings, tmp_path):
+    (tmp_path / "instance").mkdir()
+    (tmp_path / "instance" / "dragoman.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(ConfigError, match="DATABASE_URL"):
+        upgrade(create_storage_app(make_settings()))
+
+
+def test_a_glance_tells_whether_a_start_has_anything_to_prepare(make_settings, make_storage_app):
+    from app.storage import accounts
+
+    assert not is_ready(make_settings())
+    app = make_storage_app()
+    assert not is_ready(make_settings())
+    accounts.create_first(app, "ann", "password of ann")
+    assert is_ready(make_settings())
