@@ -27,7 +27,7 @@ _IMAGE_KINDS = "JPEG, PNG, GIF or WebP"
 _URL_SAFE = str.maketrans("-_", "+/")
 _WHITESPACE = re.compile(r"\s+")
 # Parts that Claude could take, or that OpenAI has, but that this version does not translate.
-_NOT_YET = {"file", "document", "image", "tool_result", "tool_use", "thinking", "redacted_thinking", "search_result"}
+_NOT_YET = ("file", "document", "image", "tool_result", "tool_use", "thinking", "redacted_thinking", "search_result")
 
 
 def is_blank(text: str) -> bool:

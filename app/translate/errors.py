@@ -67,7 +67,9 @@ def to_upstream_error(
     """
     error = body.get("error") if isinstance(body, dict) else None
     error = error if isinstance(error, dict) else {}
-    kind = str(error.get("type") or _TYPE_OF_STATUS.get(status, ""))
+    kind = str(error.get("type") or "")
+    if kind not in _KNOWN or status == 401:  # proxies and other servers have their own words
+        kind = _TYPE_OF_STATUS.get(status, kind)
     text = scrubbed(str(error.get("message") or _status_text(status)))
     made_status, made_type, code = _classify(kind, status, text, str(error.get("error_code") or ""))
     message, param = _with_our_paths(text, message_sources)

@@ -210,8 +210,7 @@ def _without_top_unions(schema: dict[str, Any], unions: list[str]) -> tuple[dict
         common = set.intersection(*demanded) if demanded else set()
         required += [name for name in sorted(common) if name not in required]
     schema["properties"] = properties
-    if required:
-        schema["required"] = required
+    schema["required"] = required
     lost = {word: value for word, value in removed.items() if word != "allOf"}
     if not lost:
         return schema, ""

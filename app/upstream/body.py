@@ -6,12 +6,14 @@ bytes that have arrived in one go, and a read that a timer interrupted can be ta
 
 from __future__ import annotations
 
+import re
 from http.client import HTTPResponse
 
-from urllib3.exceptions import InvalidChunkLength, ProtocolError
+from urllib3.exceptions import ProtocolError
 
 _READ_SIZE = 65536
 _LONGEST_LINE = 65536
+_HEX = re.compile(rb"[0-9a-fA-F]{1,16}")
 
 
 class ChunkedDecoder:
@@ -26,6 +28,7 @@ class ChunkedDecoder:
         """What has arrived of a line that is not whole yet."""
         self._left = 0
         """Bytes that the current chunk still owes."""
+        self._expects_end_of_chunk = False
         self._in_trailers = False
 
     def feed(self, data: bytes) -> bytes:
@@ -54,8 +57,6 @@ class ChunkedDecoder:
             at = end + 1
         return b"".join(out)
 
-    _expects_end_of_chunk = False
-
     def _line(self, line: bytes) -> None:
         if self._in_trailers:
             self.is_complete = not line
@@ -70,12 +71,9 @@ class ChunkedDecoder:
 
 def _chunk_size(line: bytes) -> int:
     digits = line.partition(b";")[0].strip()
-    try:
-        if not digits or not digits.isalnum():
-            raise ValueError
-        return int(digits, 16)
-    except ValueError:
-        raise ProtocolError("not a chunk size") from InvalidChunkLength(None, line)  # type: ignore[arg-type]
+    if not _HEX.fullmatch(digits):  # int() would take signs and underscores
+        raise ProtocolError("not the size of a chunk")
+    return int(digits, 16)
 
 
 class BodyReader:

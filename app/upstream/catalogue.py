@@ -96,7 +96,9 @@ class Catalogue:
         """Raises ModelNotFound for a model that a connection's model_ids or the key's own list leave out."""
         in_use = candidates(snapshot)
         model = canonical_name(requested, snapshot)
-        targets = tuple((connection, id) for connection in in_use if (id := _id_on(connection, model)) is not None)
+        prefixed = [c for c in in_use if c.prefix_id and model.startswith(f"{c.prefix_id}.")]
+        # A name with a connection's prefix is meant for that one; others would take it for a model they do not know.
+        targets = tuple((c, id) for c in prefixed or in_use if (id := _id_on(c, model)) is not None)
         if not targets or (allowed is not None and not {requested, model} & set(allowed)):
             raise ModelNotFound(requested)
         return Route(model, targets)

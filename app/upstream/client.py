@@ -48,12 +48,11 @@ class UpstreamClient:
 
     def __init__(self, connection: Connection, transport: httpx2.BaseTransport) -> None:
         self.connection = connection
-        credential: dict[str, Any] = {"auth_token" if connection.auth == "bearer" else "api_key": connection.key}
         self._sdk = anthropic.Anthropic(
-            **credential,
+            api_key=connection.key,
             base_url=connection.base_url,
             max_retries=0,
-            default_headers={"accept-encoding": "identity", **connection.headers},
+            default_headers=_headers_of(connection),
             http_client=httpx2.Client(transport=transport, trust_env=False, follow_redirects=False),
             open_telemetry=False,
         )
@@ -244,6 +243,14 @@ class Reply:
             self._has_ended = False
             self._drain()
         self._response.close()
+
+
+def _headers_of(connection: Connection) -> Any:
+    """Of every request. The SDK sends its key as `Authorization: Bearer`, which is taken off where `x-api-key` goes."""
+    headers: dict[str, Any] = {"accept-encoding": "identity"}
+    if connection.auth == "x-api-key":
+        headers.update({"x-api-key": connection.key, "authorization": anthropic.omit})
+    return {**headers, **{name.lower(): value for name, value in connection.headers.items()}}
 
 
 def _sdk_timeout(read_s: float) -> httpx2.Timeout:

@@ -1,0 +1,149 @@
+"""What holds for every conversation: it becomes a request that the API takes, always the same one, or a clear 400."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import orjson
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.errors import InvalidRequest
+from app.schemas.chat import chat_request
+from app.simulator.models import catalogue
+from app.simulator.validator import validate
+from app.translate.facts import facts_for
+from app.translate.request import Options, Translation, to_message_params
+from app.upstream.catalogue import OVERLAY
+
+SIMULATED = catalogue()
+PNG = "data:image/jpg;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 20).decode()
+thorough = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+text = st.sampled_from(["", " ", "\n\n", "Hello", "Hello \n", "ünï 😀", "a\u0000b", "json"]) | st.text(max_size=12)
+text_part = st.fixed_dictionaries({"type": st.just("text"), "text": text})
+image_part = st.just({"type": "image_url", "image_url": {"url": PNG, "detail": "low"}})
+call_ids = st.sampled_from(["call_0", "call_1", "functions.get:0", "", "toolu_x"])
+arguments = st.sampled_from(["", "{}", '{"a": 1}', '{"a"', "[]", "null", '{}{"b": 2}', "  "])
+names = st.sampled_from(["get_weather", "mcp.files/read", "x" * 70, "späh"])
+call = st.builds(
+    lambda id, name, arguments: {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}},
+    call_ids,
+    names,
+    arguments,
+)
+content = text | st.lists(text_part, max_size=3) | st.none()
+message = st.one_of(
+    st.fixed_dictionaries({"role": st.sampled_from(["system", "developer"]), "content": content}),
+    st.fixed_dictionaries(
+        {"role": st.just("user"), "content": content | st.lists(text_part | image_part, max_size=3)},
+        optional={"name": text},
+    ),
+    st.fixed_dictionaries(
+        {"role": st.just("assistant"), "content": content}, optional={"tool_calls": st.lists(call, max_size=3)}
+    ),
+    st.fixed_dictionaries({"role": st.just("tool"), "tool_call_id": call_ids, "content": content}),
+)
+tool: st.SearchStrategy[dict[str, Any]] = st.builds(
+    lambda name, parameters, strict: {
+        "type": "function",
+        "function": {"name": name, "parameters": parameters, "strict": strict},
+    },
+    names,
+    st.sampled_from(
+        [
+            None,
+            {},
+            {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]},
+            {"anyOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}, "required": ["b"]}]},
+            {"type": "object", "allOf": [{"properties": 5}], "required": [5]},
+            {"$schema": "x", "oneOf": [{"properties": {"c": {"type": "integer"}}}]},
+        ]
+    ),
+    st.booleans() | st.none(),
+)
+request: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "model": st.sampled_from([*OVERLAY, "claude-haiku-4-5", "claude-opus-4-5"]),
+        "messages": st.lists(message, min_size=1, max_size=8),
+    },
+    optional={
+        "max_tokens": st.sampled_from([1, 1000, 2000, 5000, 500_000]),
+        "temperature": st.sampled_from([0, 0.5, 1, 1.7]),
+        "top_p": st.sampled_from([0.1, 0.97, 1]),
+        "top_k": st.sampled_from([-1, 0, 5]),
+        "stop": st.sampled_from(["x", "\n", ["a", " ", "a"], []]),
+        "tools": st.lists(tool, max_size=3, unique_by=lambda t: str(t["function"]["name"])),
+        "tool_choice": st.sampled_from(["auto", "none", "required", None]),
+        "parallel_tool_calls": st.booleans(),
+        "reasoning_effort": st.sampled_from(["none", "minimal", "low", "medium", "high", "xhigh", "max", None]),
+        "user": text,
+        "service_tier": st.sampled_from(["auto", "default", "flex", "priority"]),
+        "metadata": st.just({"user_id": "u"}),
+    },
+)
+json_value: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+odd_message: st.SearchStrategy[Any] = st.dictionaries(
+    st.sampled_from(["role", "content", "tool_calls", "tool_call_id", "name", "refusal"]), json_value
+) | st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "user", "assistant", "tool"])},
+    optional={"content": json_value, "tool_calls": json_value, "tool_call_id": json_value, "refusal": json_value},
+)
+
+
+def translated(body: dict[str, Any]) -> Translation:
+    return to_message_params(chat_request(dict(body)), facts_for(body["model"], OVERLAY), Options())
+
+
+@thorough
+@given(request)
+def test_any_valid_conversation_becomes_a_request_that_the_api_takes(body: dict[str, Any]) -> None:
+    try:
+        made = translated(body)
+    except InvalidRequest as refused:
+        assert refused.param
+        assert refused.code in ("empty_array", "invalid_value", "unsupported_parameter", "unsupported_value")
+        return
+    sent = orjson.loads(orjson.dumps(made.body))
+    model = SIMULATED.find(sent["model"])
+    assert model is not None
+    validate(sent, {"anthropic-version": made.api_version}, model)
+
+
+@thorough
+@given(request)
+def test_the_same_request_gives_the_same_bytes(body: dict[str, Any]) -> None:
+    try:
+        first = orjson.dumps(translated(body).body)
+    except InvalidRequest:
+        return
+    assert orjson.dumps(translated(orjson.loads(orjson.dumps(body))).body) == first
+
+
+@thorough
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["messages", "tools", "tool_choice", "reasoning", "thinking", "stop", "metadata", "stream_options", "top_k",
+             "temperature", "max_tokens", "user", "response_format", "reasoning_effort", "functions", "n", "logit_bias"]
+        ),
+        json_value,
+    ),
+    st.lists(
+        odd_message,
+        min_size=1,
+        max_size=4,
+    ),
+)  # fmt: skip
+def test_whatever_json_comes_it_is_translated_or_refused_with_a_path(body: dict[str, Any], messages: list[Any]) -> None:
+    asked = {"messages": messages, **body, "model": "claude-opus-4-6"}
+    try:
+        orjson.dumps(translated(asked).body)
+    except InvalidRequest as refused:
+        assert refused.param
+        assert refused.message
