@@ -215,6 +215,21 @@ GatewayMaker = Callable[..., Gateway]
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[GatewayMaker]:
     """Starts `dragoman run` with the given variables and waits until it answers; stopped after the test."""
+    with _gateways(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def module_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayMaker]:
+    """The same for gateways that the tests of a module share; each has a folder of its own."""
+    folder = tmp_path_factory.mktemp("gateways")
+    with _gateways(folder) as start:
+        numbers = itertools.count()
+        yield lambda **variables: start(**{"INSTANCE_PATH": str(folder / f"instance-{next(numbers)}"), **variables})
+
+
+@contextlib.contextmanager
+def _gateways(tmp_path: Path) -> Iterator[GatewayMaker]:
     running: list[Gateway] = []
 
     def start(**variables: str) -> Gateway:
@@ -255,9 +270,11 @@ def gateway(tmp_path: Path) -> Iterator[GatewayMaker]:
             raise AssertionError(f"{error}\n{made.log}") from None
         return made
 
-    yield start
-    for each in running:
-        each.stop()
+    try:
+        yield start
+    finally:
+        for each in running:
+            each.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,381 @@
+"""Chat completions over real sockets: gunicorn, the simulator, and OpenAI's SDK as the client."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import orjson
+import pytest
+import requests
+from openai import OpenAI
+
+from tests.conftest import CLIENT, CLIENT_KEY, Gateway, wait_for
+
+HI: list[Any] = [{"role": "user", "content": "hi"}]
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 20).decode()
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def running(module_gateway: Any, simulator: str) -> Gateway:
+    started: Gateway = module_gateway(
+        ENABLE_ANTHROPIC_API="true",
+        ANTHROPIC_API_KEYS="sk-ant-test-of-the-chat-api",
+        ANTHROPIC_API_BASE_URLS=simulator,
+        MODEL_ALIASES='{"gpt-4o": "sim-text"}',
+        WEB_CONCURRENCY="2",
+    )
+    return started
+
+
+@pytest.fixture
+def client(running: Gateway) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{running.url}/v1", api_key=CLIENT_KEY, max_retries=0) as made:
+        yield made
+
+
+def post(running: Gateway, **fields: Any) -> requests.Response:
+    return running.post("/v1/chat/completions", {"model": "sim-text", "messages": HI, **fields}, headers=CLIENT)
+
+
+def last_request(simulator: str, model: str) -> dict[str, Any]:
+    """What the simulator received for `model`, once it is done with it."""
+
+    def found() -> Any:
+        journal = requests.get(f"{simulator}/_sim/requests", timeout=5).json()
+        entries = journal["requests"] if isinstance(journal, dict) else journal
+        return [
+            e for e in entries if isinstance(e.get("body"), dict) and e["body"].get("model") == model and e["ended"]
+        ]
+
+    return dict(wait_for(found, what=f"a finished request for {model}")[-1])
+
+
+def test_the_sdk_lists_models(client: OpenAI) -> None:
+    models = {m.id: m for m in client.models.list()}
+    assert models["claude-opus-5-5"].owned_by == "anthropic"
+    assert models["gpt-4o"].to_dict()["alias_of"] == "sim-text"
+    assert client.models.retrieve("anthropic/claude-opus-5.5").id == "claude-opus-5-5"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("claude-nope")
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1//models", "/v1/models/", "/models"])
+def test_open_webui_finds_what_it_reads_in_the_list(running: Gateway, path: str) -> None:
+    answer = running.get(path, headers=CLIENT, allow_redirects=False)
+    assert answer.headers["content-type"] == "application/json"
+    entry = next(m for m in answer.json()["data"] if m["id"] == "claude-opus-5-5")
+    assert entry["name"] == "Claude Opus 5.5"
+    assert entry["info"]["meta"]["capabilities"]["usage"] is True
+    assert (entry["context_length"], entry["max_output_tokens"]) == (1_000_000, 128_000)
+    assert (entry["tokens_per_message"], entry["tokens_per_request"], entry["max_tokens"]) == (
+        1_000_000,
+        128_000,
+        128_000,
+    )
+
+
+def test_the_sdk_chats(client: OpenAI) -> None:
+    answer = client.chat.completions.create(model="gpt-4o", messages=HI, max_tokens=3)
+    assert answer.choices[0].message.content == "w0 w1 w2"
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.model == "sim-text"
+    assert answer.id.startswith("msg_")
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 3
+
+
+def test_the_sdk_streams(client: OpenAI) -> None:
+    with client.chat.completions.stream(
+        model="sim-text:tokens=20,gap_ms=5", messages=HI, stream_options={"include_usage": True}
+    ) as stream:
+        pieces = [event.delta for event in stream if event.type == "content.delta" and event.delta]
+        final = stream.get_final_completion()
+    assert len(pieces) == 20
+    assert "".join(pieces) == final.choices[0].message.content
+    assert final.usage is not None
+    assert final.usage.completion_tokens == 20
+
+
+def test_a_streamed_and_a_whole_answer_are_the_same(client: OpenAI) -> None:
+    for model in ("sim-thinking", "sim-unicode", "sim-web-search", "sim-unknown-events", "sim-empty"):
+        whole = client.chat.completions.create(model=model, messages=HI).choices[0]
+        with client.chat.completions.stream(model=model, messages=HI) as stream:
+            streamed = stream.get_final_completion().choices[0]
+        assert streamed.message.content == whole.message.content
+        assert streamed.finish_reason == whole.finish_reason
+        assert streamed.message.to_dict().get("reasoning_content") == whole.message.to_dict().get("reasoning_content")
+
+
+@pytest.mark.parametrize("model", ["sim-tool-use", "claude-opus-5-5", "claude-haiku-4-5"])
+def test_the_sdk_runs_a_tool_loop(client: OpenAI, model: str) -> None:
+    messages: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
+    first = client.chat.completions.create(model=model, messages=messages, tools=[WEATHER])
+    assert first.choices[0].finish_reason == "tool_calls"
+    calls = first.choices[0].message.tool_calls or []
+    assert [c.function.name for c in calls if c.type == "function"] == ["get_weather"]
+    messages.append(first.choices[0].message.model_dump(exclude_none=True))
+    messages += [{"role": "tool", "tool_call_id": c.id, "content": "18 degrees, sunny"} for c in calls]
+    second = client.chat.completions.create(model=model, messages=messages, tools=[WEATHER])
+    assert second.choices[0].finish_reason == "stop"
+    assert "18 degrees" in (second.choices[0].message.content or "")
+
+
+def test_the_sdk_reads_an_image(client: OpenAI) -> None:
+    image: Any = {"type": "image_url", "image_url": {"url": f"data:image/jpg;base64,{PNG}"}}
+    answer = client.chat.completions.create(model="sim-image", messages=[{"role": "user", "content": [image]}])
+    assert "1 image(s)" in (answer.choices[0].message.content or "")
+    assert "image/png" in (answer.choices[0].message.content or "")
+
+
+def test_the_flat_route_answers_with_role_and_content_at_the_top_too(running: Gateway) -> None:
+    asked = {"model": "sim-text", "messages": HI, "max_tokens": 2}
+    answer = running.post("/chat/completions", asked, headers=CLIENT).json()
+    assert (answer["role"], answer["content"]) == ("assistant", "w0 w1")
+    assert answer["choices"][0]["message"]["content"] == "w0 w1"
+    assert "role" not in running.post("/v1/chat/completions", asked, headers=CLIENT).json()
+
+
+def test_the_key_that_goes_upstream_is_the_connections_and_no_other(running: Gateway, simulator: str) -> None:
+    post(running, model="sim-text:tokens=1")
+    sent = last_request(simulator, "sim-text:tokens=1")
+    assert sent["headers"]["x-api-key"] == "sk-ant-test-of-the-chat-api"
+    assert "authorization" not in sent["headers"]
+    assert CLIENT_KEY not in str(sent)
+
+
+def test_a_stream_ends_with_a_finish_chunk_and_done(running: Gateway) -> None:
+    answer = post(running, stream=True, stream_options={"include_usage": True})
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["x-accel-buffering"] == "no"
+    lines = [line for line in answer.text.split("\n") if line]
+    assert lines[-1] == "data: [DONE]"
+    chunks = [orjson.loads(line[6:]) for line in lines[:-1] if line.startswith("data:")]
+    assert [c["choices"][0]["finish_reason"] for c in chunks[:-1]][-1] == "stop"
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["total_tokens"] > 0
+
+
+def test_what_was_ignored_is_told_in_a_header(running: Gateway) -> None:
+    assert post(running, seed=5, min_p=0.1).headers["x-gateway-warnings"] == "seed_ignored,unknown_field"
+    refused = running.post(
+        "/v1/chat/completions",
+        {"model": "sim-text", "messages": HI, "seed": 5},
+        headers={**CLIENT, "x-gateway-strict": "true"},
+    )
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "seed")
+
+
+def test_limits_and_ids_of_the_upstream_are_passed_on(running: Gateway) -> None:
+    headers = post(running).headers
+    assert headers["x-request-id"].startswith("req_")
+    assert headers["x-gateway-request-id"].startswith("req_gw_")
+    assert "x-ratelimit-remaining-requests" in headers
+    assert "set-cookie" not in headers
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "code", "retry"),
+    [
+        ("sim-error-400", 400, None, "false"),
+        ("sim-error-401", 503, "upstream_authentication_failed", "false"),
+        ("sim-error-402", 429, "insufficient_quota", "false"),
+        ("sim-error-403", 503, "upstream_authentication_failed", "false"),
+        ("sim-error-404", 404, "model_not_found", "false"),
+        ("sim-error-413", 413, "request_too_large", "false"),
+        ("sim-error-429", 429, "rate_limit_exceeded", "true"),
+        ("sim-error-spend-limit", 429, "insufficient_quota", "false"),
+        ("sim-error-low-credit", 429, "insufficient_quota", "false"),
+        ("sim-error-500", 500, "internal_error", "true"),
+        ("sim-error-504", 504, "timeout", "true"),
+        ("sim-error-529", 503, "overloaded", "true"),
+        ("sim-error-html-502", 502, "upstream_error", None),
+        ("sim-reset", 502, "upstream_unreachable", None),
+        ("sim-garbage-0", 502, "upstream_invalid_response", None),
+        ("sim-cut-0", 502, "upstream_disconnected", None),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_before_the_answer_has_its_status(
+    running: Gateway, model: str, status: int, code: str | None, retry: str | None, stream: bool
+) -> None:
+    answer = post(running, model=model, stream=stream)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, code)
+    assert answer.headers.get("x-should-retry") == retry
+    assert set(error) >= {"message", "type", "param", "code"}
+    assert error["message"]
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [
+        ("sim-error-midstream-6:gap_ms=20", "overloaded"),
+        ("sim-cut-6:gap_ms=20", "upstream_disconnected"),
+        ("sim-eof-6:gap_ms=20", "upstream_disconnected"),
+        ("sim-garbage-6:gap_ms=20", "upstream_invalid_response"),
+        ("sim-half-close", "upstream_disconnected"),
+    ],
+)
+def test_an_answer_that_breaks_off_is_never_called_finished(
+    client: OpenAI, running: Gateway, model: str, code: str
+) -> None:
+    with pytest.raises(openai.APIError) as caught:
+        for _ in client.chat.completions.create(model=model, messages=HI, stream=True):
+            pass
+    assert caught.value.code == code
+    text = post(running, model=model, stream=True).text
+    assert "[DONE]" not in text
+    assert '"finish_reason":"' not in text
+    assert post(running, model=model).status_code >= 500
+
+
+BAD_BODIES = [
+    (b"", 400, None),
+    (b"{", 400, None),
+    (b"[]", 400, None),
+    (b'"x"', 400, None),
+    (b"\xff\xfe{}", 400, None),
+    (b'{"model": "\\ud800", "messages": []}', 400, None),
+    (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, 400, None),
+    (b'{"model":"m","messages":' + b"[" * 201 + b"]" * 201 + b"}", 400, None),
+    (b'{"model":"m","messages":[{"role":"user","content":NaN}]}', 400, None),
+    (b'{"messages":[{"role":"user","content":"x"}]}', 400, "model"),
+    (b'{"model":"sim-text","messages":[]}', 400, "messages"),
+    (b'{"model":"sim-text","messages":[{"role":"robot","content":"x"}]}', 400, "messages[0].role"),
+    (b'{"model":"sim-text","messages":[{"role":"user","content":"x"}],"max_tokens":"5"}', 400, "max_tokens"),
+]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat/completions"])
+@pytest.mark.parametrize(("raw", "status", "param"), BAD_BODIES)
+def test_a_bad_body_is_a_400_that_says_what_is_wrong(
+    running: Gateway, path: str, raw: bytes, status: int, param: str | None
+) -> None:
+    answer = requests.post(running.url + path, data=raw, headers=CLIENT, timeout=30)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"], error["param"]) == (status, "invalid_request_error", param)
+
+
+def test_a_body_of_forty_megabytes_is_a_413(running: Gateway) -> None:
+    answer = requests.post(
+        f"{running.url}/v1/chat/completions", data=b"x" * (40 * 1024 * 1024), headers=CLIENT, timeout=60
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+    chunked = requests.post(
+        f"{running.url}/v1/chat/completions", data=(b"x" * 1_000_000 for _ in range(40)), headers=CLIENT, timeout=60
+    )
+    assert chunked.status_code == 413
+
+
+def test_nul_is_text_like_any_other(running: Gateway, simulator: str) -> None:
+    assert post(running, model="sim-text:tokens=2", messages=[{"role": "user", "content": "a\0b"}]).ok
+    assert last_request(simulator, "sim-text:tokens=2")["body"]["messages"][0]["content"][0]["text"] == "a\0b"
+
+
+@pytest.mark.parametrize(
+    ("model", "stream"),
+    [
+        ("sim-slow-headers-30", True),
+        ("sim-slow-headers-31", False),
+        ("sim-stall-0", True),
+        ("sim-stall-3", True),
+        ("sim-stall-4", False),
+        ("sim-stall-pings", True),
+        ("sim-text:tokens=2000,gap_ms=50", True),
+    ],
+)
+def test_a_client_that_leaves_ends_the_call_upstream(
+    running: Gateway, simulator: str, model: str, stream: bool
+) -> None:
+    body = orjson.dumps({"model": model, "messages": HI, "stream": stream})
+    host, port = running.url.removeprefix("http://").split(":")
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {CLIENT_KEY}\r\n"
+    requests.delete(f"{simulator}/_sim/requests", timeout=5)
+    with socket.create_connection((host, int(port))) as leaving:
+        leaving.sendall(head.encode() + f"content-length: {len(body)}\r\n\r\n".encode() + body)
+        wait_for(
+            lambda: requests.get(f"{simulator}/_sim/stats", timeout=5).json()["live"] > 0, what="the call upstream"
+        )
+    left_at = time.monotonic()
+    assert last_request(simulator, model)["ended"].startswith("aborted")
+    assert time.monotonic() - left_at < 2
+
+
+def test_workers_go_on_after_clients_have_left(running: Gateway, client: OpenAI) -> None:
+    for _ in range(20):
+        assert client.chat.completions.create(model="sim-text", messages=HI, max_tokens=1).choices
+
+
+def test_a_long_silence_is_filled_with_comments_and_still_answered(module_gateway: Any, simulator: str) -> None:
+    started: Gateway = module_gateway(
+        ENABLE_ANTHROPIC_API="true",
+        ANTHROPIC_API_KEYS="sk-ant-test",
+        ANTHROPIC_API_BASE_URLS=simulator,
+        IDLE_TIMEOUT_S="1",
+    )
+    text = post(started, model="sim-stall-pings", stream=True).text
+    assert ": keep-alive\n\n" in text
+    error = orjson.loads(text.strip().split("data: ")[-1])["error"]
+    assert error["code"] == "upstream_timeout"
+    assert "[DONE]" not in text
+
+
+def test_a_disabled_integration_says_how_to_enable_it(module_gateway: Any) -> None:
+    started: Gateway = module_gateway()
+    for answer in (post(started), started.get("/v1/models", headers=CLIENT), started.get("/models")):
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "integration_disabled"
+        assert "ENABLE_ANTHROPIC_API" in answer.json()["error"]["message"]
+    assert started.post("/config/update", {"ENABLE_ANTHROPIC_API": True}).ok
+    assert post(started).json()["error"]["code"] == "no_connection"
+    ready = started.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert ready.json()["reasons"] == ["No connection is configured."]
+
+
+def test_the_next_connection_answers_when_the_first_cannot(module_gateway: Any, simulator: str) -> None:
+    started: Gateway = module_gateway(
+        ENABLE_ANTHROPIC_API="true",
+        ANTHROPIC_API_KEYS="sk-ant-invalid-one,sk-ant-broke-two,sk-ant-good-three",
+        ANTHROPIC_API_BASE_URLS=f"{simulator},{simulator},{simulator}",
+        ANTHROPIC_API_CONFIGS='{"2": {"priority": 5, "name": "third"}}',
+    )
+    assert post(started, model="sim-text:tokens=4").ok
+    assert last_request(simulator, "sim-text:tokens=4")["headers"]["x-api-key"] == "sk-ant-good-three"
+    started.post("/config/update", {"ANTHROPIC_API_CONFIGS": {"2": {"enable": False}}})
+    refused = post(started)
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "all_connections_failed"
+    assert refused.headers["x-should-retry"] == "false"
+    assert "#0" in refused.json()["error"]["message"]
+    assert "sk-ant-invalid" not in refused.text
+
+
+def test_prefixes_and_lists_of_models_decide_who_serves(module_gateway: Any, simulator: str) -> None:
+    started: Gateway = module_gateway(
+        ENABLE_ANTHROPIC_API="true",
+        ANTHROPIC_API_KEYS="sk-ant-first-account,sk-ant-second-account",
+        ANTHROPIC_API_BASE_URLS=simulator,
+        ANTHROPIC_API_CONFIGS='{"0": {"model_ids": ["sim-text"]}, "1": {"prefix_id": "two", "auth": "bearer"}}',
+    )
+    assert post(started, model="two.sim-text:tokens=5").ok
+    sent = last_request(simulator, "sim-text:tokens=5")["headers"]
+    assert (sent["authorization"], sent.get("x-api-key")) == ("Bearer sk-ant-second-account", None)
+    assert post(started, model="sim-text").ok
+    assert post(started, model="sim-echo").json()["error"]["code"] == "model_not_found"
+    ids = [m["id"] for m in started.get("/v1/models", headers=CLIENT).json()["data"]]
+    assert "sim-text" in ids
+    assert "two.claude-opus-5-5" in ids
+    assert "claude-opus-5-5" not in ids
