@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 def create_app(settings: Settings) -> Flask:
     """The WSGI application. Opens no connection and starts no background work: see start_background_work()."""
     from app import access, extensions
-    from app.blueprints import admin, chat, config, errors, health, models, verify
+    from app.blueprints import admin, admin_config, chat, config, errors, health, models, setup, verify
     from app.services import Upstream
     from app.upstream.catalogue import Catalogue
     from app.upstream.pool import Pool
@@ -35,7 +35,7 @@ def create_app(settings: Settings) -> Flask:
     extensions.csrf.init_app(app)
     errors.register_error_handlers(app)
     access.init_app(app)
-    for module in (chat, models, config, verify, health, admin):
+    for module in (chat, models, config, verify, health, admin, admin_config, setup):
         app.register_blueprint(module.blueprint)
     access.check_declarations(app)
     inner: Callable[..., Iterable[bytes]] = app.wsgi_app
@@ -71,7 +71,6 @@ def create_storage_app(settings: Settings) -> Flask:
         WTF_CSRF_TIME_LIMIT=None,
     )
     extensions.db.init_app(app)
-    extensions.migrate.init_app(app, extensions.db, render_as_batch=True)
     config_store = PersistentConfig(app, settings, vault)
     keys = KeyRing(app, settings)
     config_store.on_watch.append(keys.write_use)
