@@ -72,6 +72,8 @@ def sign_in() -> AnyResponse:
             return _login_page(username, "Type your user name and your password.", 400)
         access.sign_in(username, request.form["password"])
     except Forbidden:
+        if request.is_json:
+            raise
         return _login_page(username, "This page had been open for too long. Please sign in once more.", 403)
     except Unauthenticated as error:
         return _login_page(username, error.message, 401)

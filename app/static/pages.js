@@ -154,4 +154,5 @@ all("time").forEach((element) => {
   element.title = element.textContent;
   element.textContent = when.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 });
-all("[data-focus], [aria-invalid]").slice(0, 1).forEach((element) => element.focus());
+const first = document.querySelector("[data-focus]") || document.querySelector("[aria-invalid]");
+if (first) first.focus();
