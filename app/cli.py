@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.errors import ConfigError, GatewayError
-from app.settings import RUNTIME_SETTINGS, Settings
+from app.settings import RUNTIME_SETTINGS, Settings, demo_environment
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -54,6 +56,27 @@ def run() -> None:
         sys.executable,
         [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT), "wsgi:app"],
     )
+
+
+@main.command()
+def demo() -> None:
+    """The whole product against the bundled simulator, with a database of its own and without an Anthropic key."""
+    simulated = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "simulator", "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        with said_in_one_line():
+            said = simulated.stdout.readline() if simulated.stdout else ""
+            if "http" not in said:
+                raise ConfigError(f"The simulator did not start: {said.strip() or 'it said nothing'}")
+            variables = demo_environment(said[said.index("http") :].split()[0])
+        gateway = subprocess.Popen([sys.executable, "-m", "app.cli", "run"], env=variables)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: gateway.terminate())
+        sys.exit(gateway.wait())
+    finally:
+        simulated.terminate()
+        simulated.wait()
 
 
 @main.command()

@@ -83,6 +83,20 @@ RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
 )
 
 
+def demo_environment(simulator_url: str) -> dict[str, str]:
+    """The environment of a gateway that knows nothing but the simulator, and keeps apart from the real one."""
+    not_taken = ("ANTHROPIC_", "DATABASE_URL", "SECRET_KEY")
+    given = {k: v for k, v in os.environ.items() if not k.startswith(not_taken)}  # noqa: TID251  # this file reads it
+    folder = Path(given.get("INSTANCE_PATH") or "instance") / "demo"
+    return {
+        **given,
+        "INSTANCE_PATH": str(folder),
+        "ENABLE_ANTHROPIC_API": "true",
+        "ANTHROPIC_API_BASE_URLS": simulator_url,
+        "ANTHROPIC_API_KEYS": "sk-ant-simulator",
+    }
+
+
 def _setting(default: Any, help: str, *, secret: bool = False) -> Any:
     return field(default=default, repr=not secret, metadata={"help": help, "secret": secret})
 

@@ -1,0 +1,151 @@
+"""The command line: every refusal is one line with the remedy."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.conftest import free_port, wait_for
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def dragoman(tmp_path):
+    def run(*arguments, stdin="", **variables):
+        environment = {"PATH": os.environ["PATH"], "INSTANCE_PATH": str(tmp_path / "instance"), **variables}
+        command = [sys.executable, "-m", "app.cli", *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, input=stdin, capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+def refused(done):
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"PORT": "many"}, "PORT must be a whole number"),
+        ({"PORT": "70000"}, "PORT must be from 0 to 65535"),
+        ({"HOST": "no.such.host.invalid"}, "HOST"),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL"),
+        ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY"),
+        ({"ENABLE_ANTHROPIC_API": "perhaps"}, "ENABLE_ANTHROPIC_API must be true or false"),
+        ({"ANTHROPIC_API_CONFIGS": "{"}, "ANTHROPIC_API_CONFIGS must be JSON"),
+        ({"DATABASE_URL": "mysql://host/name", "SECRET_KEY": "a long secret key"}, "DATABASE_URL names mysql"),
+        ({"DATABASE_URL": "postgres://u:pw@127.0.0.1:1/n"}, "SECRET_KEY"),
+        ({"DATABASE_URL": "postgres://u:pw@127.0.0.1:1/n", "SECRET_KEY": "a long secret key"}, "DATABASE_URL"),
+        ({"SECRET_KEY_FILE": "/no/such/file"}, "SECRET_KEY_FILE"),
+    ],
+)
+def test_a_wrong_variable_is_said_in_one_line(dragoman, variables, words):
+    said = refused(dragoman("run", **{"PORT": str(free_port()), **variables}))
+    assert words in said
+    assert "pw" not in said
+
+
+def test_a_taken_port_is_said_with_the_remedy(dragoman):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"PORT={port + 1}" in refused(dragoman("run", PORT=str(port)))
+
+
+def test_the_set_up_link_can_be_printed_again_until_there_is_an_admin(dragoman):
+    link = dragoman("setup-link", PORT="4321").stdout
+    assert re.fullmatch(r"http://127\.0\.0\.1:4321/setup#token=[0-9a-f]{40}\n", link)
+    assert dragoman("setup-link", PORT="4321", HOST="0.0.0.0").stdout == link
+    assert dragoman("admin", "create", "ann", "--password-stdin", stdin="password of ann\n").returncode == 0
+    assert "reset-password" in refused(dragoman("setup-link"))
+
+
+def test_a_lost_password_can_be_reset(dragoman):
+    dragoman("admin", "create", "ann", "--password-stdin", stdin="password of ann\n")
+    done = dragoman("admin", "reset-password", "ann", "--password-stdin", stdin="another password\n")
+    assert done.returncode == 0
+    assert "at least 8" in refused(dragoman("admin", "reset-password", "ann", "--password-stdin", stdin="short\n"))
+    assert "nobody" in refused(dragoman("admin", "reset-password", "nobody", "--password-stdin", stdin="long enough\n"))
+
+
+def test_keys_are_made_listed_and_revoked(dragoman):
+    secret = dragoman("keys", "create", "laptop", "--owner", "ann", "--days", "30").stdout.strip()
+    assert re.fullmatch(r"sk-dgm-[\w-]{40}", secret)
+    id, masked, *rest = dragoman("keys", "list").stdout.strip().split("\t")
+    assert (masked, rest) == (f"sk-dgm-…{secret[-4:]}", ["client", "active", "laptop", "ann"])
+    assert "revoked" in dragoman("keys", "revoke", id).stdout
+    assert "\trevoked\t" in dragoman("keys", "list").stdout
+    assert "key_none" in refused(dragoman("keys", "revoke", "key_none"))
+
+
+def test_secrets_that_cannot_be_decrypted_are_named_and_left_alone(dragoman):
+    assert "0 values" in dragoman("secrets", "reencrypt").stdout
+
+
+def test_the_first_start_prints_the_set_up_link_and_a_start_with_an_account_does_not(gateway):
+    assert "/setup#token=" in gateway().log
+    account = {"ADMIN_USERNAME": "ann", "ADMIN_PASSWORD": "password of ann"}
+    assert "/setup#token=" not in gateway(**account).log
+
+
+def test_the_environments_account_can_sign_in_and_a_second_start_skips_the_preparations(gateway):
+    gateway(ADMIN_USERNAME="ann", ADMIN_PASSWORD="password of ann").stop()
+    started = time.monotonic()
+    running = gateway()
+    assert time.monotonic() - started < 10
+    page = requests.Session()
+    form = page.get(running.url + "/admin/login", timeout=10).text
+    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', form)
+    assert token is not None
+    data = {"csrf_token": token[1], "username": "ann", "password": "password of ann"}
+    page.post(running.url + "/admin/login", data=data, timeout=10)
+    assert page.get(running.url + "/config", timeout=10).status_code == 200
+    page.close()
+
+
+def test_the_demo_needs_no_key_and_takes_its_simulator_with_it(tmp_path):
+    port = free_port()
+    environment = {"PATH": os.environ["PATH"], "INSTANCE_PATH": str(tmp_path), "PORT": str(port)}
+    environment["ADMIN_API_KEYS"] = "admin"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "demo"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def config():
+        try:
+            return requests.get(f"http://127.0.0.1:{port}/config", headers={"x-api-key": "admin"}, timeout=5).json()
+        except requests.RequestException:
+            return None
+
+    try:
+        shown = wait_for(config, within_s=30, what="the demo answers")
+        assert shown["ENABLE_ANTHROPIC_API"]
+        (simulator,) = shown["ANTHROPIC_API_BASE_URLS"]
+        assert (tmp_path / "demo" / "dragoman.db").exists()
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(simulator, timeout=5)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
