@@ -167,7 +167,8 @@ def _client_or_admin() -> None:
 def _session() -> AnyResponse | None:
     caller = session_caller()
     if caller is None:
-        if request.method == "GET" and not request.is_json and request.accept_mimetypes.accept_html:
+        wants_page = not request.accept_mimetypes or request.accept_mimetypes.accept_html
+        if request.method == "GET" and not request.is_json and wants_page:
             here = request.full_path.rstrip("?")
             return redirect(f"{LOGIN_PAGE}?next={quote(here, safe='/')}")
         raise NotSignedIn("Sign in at /admin/login first.")
