@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import orjson
@@ -52,8 +53,13 @@ def current_snapshot() -> ConfigSnapshot:
 
 
 def try_out(connection: Connection) -> dict[str, Any]:
-    """What verifying a connection found, as a sentence for the page and for its script."""
+    """What verifying a connection found, as a sentence for the page and for its script. Beyond the list of models it
+    asks for one token: an account without credit lists models too."""
     found = verify(upstream().pool, connection)
+    available = connection.model_ids or found.models
+    if found.ok and available:
+        cheapest = next((id for id in available if "haiku" in id), available[0])
+        found = replace(verify(upstream().pool, connection, cheapest), latency_ms=found.latency_ms)
     return {"ok": found.ok, "message": _sentence(found), "models": found.models}
 
 

@@ -11,7 +11,7 @@ function takeSetupToken() {
   if (found) history.replaceState({ token: found }, "", location.pathname);
   const token = found || (history.state && history.state.token);
   const refused = field && field.hasAttribute("aria-invalid");
-  if (!field || !token || refused) return;
+  if (!field || !token || (refused && !found)) return;
   field.value = token;
   document.getElementById("token-field").hidden = true;
   document.getElementById("token-taken").hidden = false;

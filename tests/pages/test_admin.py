@@ -1,0 +1,158 @@
+"""Signing in, client keys, history and account, without a browser."""
+
+from pathlib import Path
+
+import pytest
+
+from app import access
+from app.storage import audit
+from tests.pages.conftest import PASSWORD, Form, Visitor
+
+PAGES = ("", "/config", "/keys", "/history", "/audit", "/account", "/welcome/anthropic", "/welcome/key")
+
+
+def test_pages_are_for_signed_in_admins_and_nothing_keeps_a_copy(visitor):
+    stranger = Visitor(visitor.app)
+    for path in PAGES:
+        answer = visitor.get(f"/admin{path}")
+        assert answer.status_code == 200
+        assert answer.headers["cache-control"] == "no-store"
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert stranger.get(f"/admin{path}").location == f"/admin/login?next=/admin{path}"
+
+
+def test_signing_in_leads_back_to_the_page_asked_for_but_nowhere_else(visitor):
+    visitor.post("/admin/logout", shown_at="/admin")
+    assert (
+        visitor.post(
+            "/admin/login", shown_at="/admin/login?next=/admin/keys", username="ann", password=PASSWORD
+        ).location
+        == "/admin/keys"
+    )
+    visitor.post("/admin/logout", shown_at="/admin")
+    answer = visitor.post("/admin/login", next="//evil.example", username="ann", password=PASSWORD)
+    assert answer.location == "/admin"
+
+
+def test_a_wrong_password_keeps_the_name(visitor):
+    visitor.post("/admin/logout", shown_at="/admin")
+    answer = visitor.sign_in("wrong")
+    assert answer.status_code == 401
+    assert "The user name or the password is wrong." in answer.text
+    assert Form(answer.text).fields["username"] == ["ann"]
+
+
+def test_without_a_token_no_form_does_anything(visitor):
+    for path in ("/admin/keys", "/admin/config", "/admin/enable", "/admin/account", "/admin/logout"):
+        answer = visitor.client.post(path, data={"name": "x"}, headers={"accept": "text/html"})
+        assert answer.status_code == 403
+        assert "Reload the page" in answer.text
+    assert visitor.get("/admin").status_code == 200
+
+
+def test_too_many_failures_are_told_with_the_time_to_wait(visitor):
+    stranger = Visitor(visitor.app)
+    limits = visitor.app.extensions["dragoman.login_limits"]
+    for _ in range(int(access.FAILED_LOGINS_PER_USERNAME.split()[0])):
+        limits.count("192.0.2.1", "ann")
+    answer = stranger.sign_in()
+    assert answer.status_code == 429
+    assert "Too many failed sign-ins. Try again in" in answer.text
+    assert int(answer.headers["retry-after"]) > 0
+    account = visitor.post("/admin/account", current=PASSWORD, password="a new password", again="a new password")
+    assert "Too many failed sign-ins" in Form(account.text).errors["current"]
+
+
+def test_a_client_key_is_made_and_revoked(visitor):
+    keys = visitor.app.extensions["dragoman"].keys
+    answer = visitor.post(
+        "/admin/keys", name="robot", owner="ops", models="claude-a\r\nclaude-b", expires="2099-12-31", scope="client"
+    )
+    (made,) = keys.list()
+    assert (made.name, made.owner, made.models, made.expires_at) == (
+        "robot",
+        "ops",
+        ("claude-a", "claude-b"),
+        4102444800,
+    )
+    secret = answer.text.split('aria-label="the key">')[1].split("<")[0]
+    assert keys.authenticate(secret).id == made.id
+    assert secret not in visitor.get("/admin/keys").text
+    assert "cannot be undone" in visitor.get(f"/admin/keys/{made.id}/revoke").text
+    visitor.post(f"/admin/keys/{made.id}/revoke")
+    assert keys.authenticate(secret) is None
+    assert "is revoked" in visitor.get("/admin/keys").text
+    assert visitor.get("/admin/keys/key_none/revoke").status_code == 404
+
+
+def test_a_key_that_cannot_be_made_keeps_what_was_typed(visitor):
+    for field, typed in (("name", ""), ("expires", "1999-01-01"), ("expires", "tomorrow")):
+        answer = visitor.post("/admin/keys", **{"name": "robot", "owner": "ops", field: typed})
+        form = Form(answer.text)
+        assert answer.status_code == 400
+        assert set(form.errors) == {field}
+        assert form.fields["owner"] == ["ops"]
+
+
+def test_history_brings_earlier_settings_back(visitor):
+    config = visitor.app.extensions["dragoman"].config
+    config.update({"IDLE_TIMEOUT_S": 55}, who="bob")
+    (entry,) = config.history()
+    assert "bob" in visitor.get("/admin/history").text
+    visitor.post(f"/admin/history/{entry.id}/restore", shown_at="/admin/history")
+    assert config.load().values["IDLE_TIMEOUT_S"] == 300
+    visitor.post("/admin/history/999/restore", shown_at="/admin/history")
+    assert "There is no change 999" in visitor.get("/admin/history").text
+
+
+def test_the_integration_is_turned_on_where_it_is_missed(visitor):
+    assert "The Anthropic integration is off" in visitor.get("/admin").text
+    visitor.post("/admin/enable", shown_at="/admin")
+    assert visitor.app.extensions["dragoman"].config.load().enabled
+
+
+def test_a_changed_password_ends_other_sessions_only(visitor):
+    other = Visitor(visitor.app)
+    other.sign_in()
+    wrong = visitor.post("/admin/account", current="wrong", password="a new password", again="a new password")
+    assert Form(wrong.text).errors == {"current": "This is not your current password."}
+    right = visitor.post("/admin/account", current=PASSWORD, password="a new password", again="a new password")
+    assert right.status_code == 303
+    assert visitor.get("/admin").status_code == 200
+    assert other.get("/admin").status_code == 302
+
+
+def test_the_audit_log_pages_back(visitor):
+    for number in range(60):
+        audit.record(visitor.app, who="bob", action="test", detail=f"entry {number}")
+    newest = visitor.get("/admin/audit").text
+    assert "entry 59" in newest
+    assert "entry 5<" not in newest
+    older = newest.split("/admin/audit?before=")[1].split('"')[0]
+    assert "entry 5<" in visitor.get(f"/admin/audit?before={older}").text
+
+
+def test_what_cannot_be_decrypted_is_said_with_the_remedy(visitor, make_app):
+    visitor.app.extensions["dragoman"].config.update({"ANTHROPIC_API_KEYS": ["sk-ant-x"]}, who="test")
+    Path(visitor.app.instance_path, "secret_key").write_text("another secret key, by mistake")
+    other = make_app()
+    stranger = Visitor(other)
+    stranger.sign_in()
+    assert "ANTHROPIC_API_KEYS cannot be decrypted" in stranger.get("/admin").text
+    assert "Enter it anew" in stranger.get("/admin/config").text
+    assert stranger.post("/admin/config", DEFAULT_MAX_TOKENS="5").status_code == 303
+    assert other.extensions["dragoman"].config.load().undecryptable == ("ANTHROPIC_API_KEYS",)
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_a_connection_is_verified_from_the_overview(visitor, simulator, accept):
+    config = visitor.app.extensions["dragoman"].config
+    config.update({"ANTHROPIC_API_BASE_URLS": [simulator], "ANTHROPIC_API_KEYS": ["sk-ant-forbidden-key"]}, who="test")
+    token = Form(visitor.get("/admin").text).fields["csrf_token"]
+    path = f"/admin/connections/{config.snapshot.connections[0].id}/verify"
+    answer = visitor.client.post(path, data={"csrf_token": token}, headers={"accept": accept})
+    if accept == "text/html":
+        assert 'class="result bad"' in answer.text
+    else:
+        assert answer.json["ok"] is False
+        assert answer.json["message"]
