@@ -1,11 +1,11 @@
-# What there is to do: run, demo, test, check, lock, clean.
+# What there is to do: run, demo, test, check, lock, migration, clean.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 APT_PACKAGES := chromium postgresql redis-server
 
-.PHONY: run demo test check lint lock clean system-packages
+.PHONY: run demo test check lint lock migration clean system-packages
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/dragoman run
@@ -30,6 +30,13 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 lock: $(VENV)/.test
 	$(LOCK) setup.py .ci/build.in --output-file requirements.lock
 	$(LOCK) setup.py .ci/build.in --extra test --extra dev --constraint requirements.lock --output-file requirements-test.lock
+
+# A new revision from what changed in app/storage/tables.py: make migration m="what it does"
+migration: $(VENV)/.runtime
+	$(BIN)/python -c "from app import create_storage_app; from app.settings import Settings; \
+	  from app.storage.migrate import upgrade, with_migrations; import flask_migrate; \
+	  app = with_migrations(create_storage_app(Settings.from_environment())); upgrade(app); \
+	  app.app_context().push(); flask_migrate.migrate(directory='migrations', message='$(m)')"
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

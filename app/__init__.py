@@ -71,7 +71,6 @@ def create_storage_app(settings: Settings) -> Flask:
         WTF_CSRF_TIME_LIMIT=None,
     )
     extensions.db.init_app(app)
-    extensions.migrate.init_app(app, extensions.db, render_as_batch=True)
     config_store = PersistentConfig(app, settings, vault)
     keys = KeyRing(app, settings)
     config_store.on_watch.append(keys.write_use)

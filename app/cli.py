@@ -103,6 +103,22 @@ def setup_link() -> None:
         click.echo(_setup_link(app, settings))
 
 
+@main.command("settings")
+def list_settings() -> None:
+    """Every variable with its default, as README has them."""
+    from app.settings import settings_table
+
+    click.echo(settings_table())
+
+
+@main.command()
+def fields() -> None:
+    """What becomes of each field of a request, as docs/compatibility.md has it."""
+    from app.translate.fields import compatibility_table
+
+    click.echo(compatibility_table())
+
+
 @main.group()
 def admin() -> None:
     """Accounts of the web interface."""

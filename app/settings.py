@@ -208,6 +208,32 @@ def split_list(raw: str) -> list[str]:
     return [part.strip() for part in raw.split(",") if part.strip()]
 
 
+def settings_table() -> str:
+    """All variables as a Markdown table: README's."""
+    rows = ["| variable | default | what it is |", "|---|---|---|"]
+    for each in fields(Settings):
+        if each.name != "runtime":
+            rows.append(_row(each.name.upper(), _shown(each.default), each.metadata["help"]))
+    rows.append(_row("**Runtime settings**", "", "can be changed while the gateway runs"))
+    for setting in RUNTIME_SETTINGS:
+        accepted = f" One of: {', '.join(setting.choices)}." if setting.choices else ""
+        rows.append(_row(setting.name, _shown(setting.default), setting.help + accepted))
+    return "\n".join(rows)
+
+
+def _row(name: str, default: str, help: str) -> str:
+    name = name if name.startswith("*") else f"`{name}`"
+    return f"| {name} | {f'`{default}`' if default else ''} | {help.replace('|', chr(92) + '|')} |"
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, list | tuple):
+        return ",".join(map(str, default))
+    return "" if default in ("", {}) else str(default)
+
+
 def prepare_metrics_folder(settings: Settings) -> None:
     """An empty folder for the counts of this start's workers, named to prometheus_client, which reads it from the
     environment. Call before prometheus_client is imported."""

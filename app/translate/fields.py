@@ -29,14 +29,32 @@ def _non_zero(value: Any) -> bool:
     return bool(value)
 
 
-_MAPPED = (
-    "model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p", "top_k", "n", "stop", "stream",
-    "stream_options", "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort", "reasoning", "thinking",
-    "service_tier", "user", "safety_identifier", "metadata",
-)  # fmt: skip
+_MAPPED = {
+    "model": "Alias, provider prefix and dots in the version are taken off; unknown names go upstream as they are.",
+    "messages": "System blocks and turns; see translate/messages.py.",
+    "max_completion_tokens": "`max_tokens`, at most what the model can write.",
+    "max_tokens": "The same; `max_completion_tokens` wins. Without either: the most the model can write.",
+    "temperature": "Where the model takes it, at most 1; else told as `sampling_ignored`.",
+    "top_p": "Where the model takes it, and not beside a temperature.",
+    "top_k": "Where the model takes it; 0 and below mean off.",
+    "n": "1 only, for now.",
+    "stop": "`stop_sequences`; white space, which Claude refuses, is cut at by the gateway.",
+    "stream": "Server-sent events.",
+    "stream_options": "`include_usage`.",
+    "tools": "Functions; names are altered reversibly where Claude refuses them. `strict` is not enforced yet.",
+    "tool_choice": "none, auto, required or a function, where the model can be forced.",
+    "parallel_tool_calls": "`disable_parallel_tool_use`.",
+    "reasoning_effort": "`thinking` and `effort`, by what the model can.",
+    "reasoning": "OpenRouter's form of the same: effort, max_tokens, exclude, enabled.",
+    "thinking": "Anthropic's own form, adapted to what the model can.",
+    "service_tier": "default, flex, scale: `standard_only`; auto, priority: `auto`.",
+    "user": "`metadata.user_id`; hashed where it could name a person.",
+    "safety_identifier": "The same; it wins.",
+    "metadata": "Given back in the answer; its `user_id` is used where there is no `user`.",
+}
 
 FIELDS: Mapping[str, Field] = {
-    **{name: Field("mapped", "") for name in _MAPPED},
+    **{name: Field("mapped", how) for name, how in _MAPPED.items()},
     "prediction": Field("ignored", "It only makes an answer faster."),
     "prompt_cache_key": Field("ignored", "Anthropic's prompt cache needs no key."),
     "store": Field("warned", "Nothing is stored.", _non_zero),
@@ -89,3 +107,20 @@ def check_fields(request: Mapping[str, Any], notes: Notes) -> None:
             notes.warn(f"{name}_ignored", name, field.reason)
         else:
             raise UntranslatableRequest(field.reason, param=name, code=_CODES.get(name, "unsupported_parameter"))
+
+
+_IN_WORDS: Mapping[Disposition, str] = {
+    "mapped": "translated",
+    "ignored": "ignored: it changes nothing",
+    "warned": "ignored and told in `x-gateway-warnings`; 400 in strict mode",
+    "rejected": "400",
+    "later": "400, for now",
+}
+
+
+def compatibility_table() -> str:
+    """The table of docs/compatibility.md."""
+    rows = ["| field | what becomes of it | how, or why |", "|---|---|---|"]
+    rows += [f"| `{name}` | {_IN_WORDS[f.disposition]} | {f.reason} |" for name, f in sorted(FIELDS.items())]
+    rows.append("| any other | ignored and told as `unknown_field`; 400 in strict mode | OpenAI adds fields monthly. |")
+    return "\n".join(rows)

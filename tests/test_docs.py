@@ -1,0 +1,48 @@
+"""The documents say what the program does: their tables are the ones that the program makes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from app.settings import settings_table
+from app.translate.fields import compatibility_table
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def section(document: str, name: str) -> str:
+    text = (ROOT / document).read_text()
+    match = re.search(rf"<!-- {name}: .*? -->\n(.*?)\n?<!-- end of {name} -->", text, re.DOTALL)
+    assert match, f"{document} has no section {name}"
+    return match[1]
+
+
+def test_readme_lists_every_setting_with_its_default() -> None:
+    assert section("README.md", "settings") == settings_table()
+
+
+def test_compatibility_lists_every_field() -> None:
+    assert section("docs/compatibility.md", "fields") == compatibility_table()
+
+
+def test_readme_names_every_route_of_the_api(app: Flask) -> None:
+    text = (ROOT / "README.md").read_text()
+    routes = {
+        rule.rule for rule in app.url_map.iter_rules() if not rule.rule.startswith(("/static", "/admin", "/setup"))
+    }
+    missing = [
+        route
+        for route in routes - {"/", "/v1/models/<path:model>"}
+        if f"{route}`" not in text and f"{route} " not in text
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", ["README.md", "SECURITY.md", "docs/deploy.md"])
+def test_links_lead_somewhere(document: str) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / document).read_text()):
+        assert (ROOT / document).parent.joinpath(target).exists(), target
