@@ -29,7 +29,6 @@ from app.errors import Conflict, InvalidRequest
 from app.forms import at_its_field, with_connection
 from app.services import services
 from app.storage import accounts
-from app.storage.trial import trial_connection
 
 blueprint = Blueprint("setup", __name__)
 _ADMITTED = "setup_admitted"
@@ -104,7 +103,7 @@ def add_anthropic_key() -> AnyResponse:
     if not key:
         return _anthropic_page(form, {"key": "Paste a key. It begins with sk-ant-."}, None)
     try:
-        connection = trial_connection(url, key, {}, ())
+        connection = services().config.trial_connection(url, key, {})
     except InvalidRequest as error:
         return _anthropic_page(form, {error.param or "key": at_its_field(error)}, None)
     found = try_out(connection)

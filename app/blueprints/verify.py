@@ -12,7 +12,6 @@ from app.errors import InvalidRequest, NotFound
 from app.schemas.verify import VerifyAnswerSchema, VerifyRequestSchema
 from app.services import services, upstream
 from app.storage.config import Connection
-from app.storage.trial import trial_connection
 from app.upstream.verification import verify
 
 blueprint = Blueprint("verify", __name__)
@@ -47,4 +46,4 @@ def _connection(asked: dict[str, Any]) -> Connection:
     for name in ("url", "key"):
         if name not in asked:
             raise InvalidRequest(f"{name} is missing.", param=name, code="missing_required_parameter")
-    return trial_connection(asked["url"], asked["key"], asked.get("config", {}), config.snapshot.connections)
+    return config.trial_connection(asked["url"], asked["key"], asked.get("config", {}))
