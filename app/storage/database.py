@@ -56,9 +56,19 @@ def call(app: Flask, function: Callable[[], T], *, writes: bool) -> T:
     """Run a function that may wait for the database where it stops no other greenlet."""
     if not (under_gevent() and app.extensions["dragoman"].settings.uses_sqlite):
         return function()
-    threads = _threads(app, writes)
-    answer: T = threads.apply(function)
-    return answer
+    answer, error = _threads(app, writes).apply(_outcome, (function,))
+    if error is not None:
+        raise error
+    result: T = answer
+    return result
+
+
+def _outcome(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """gevent would print the traceback of what is raised in a thread, even of an error that a client is to be told."""
+    try:
+        return function(), None
+    except Exception as error:  # noqa: BLE001  # raised again by call()
+        return None, error
 
 
 def under_gevent() -> bool:
