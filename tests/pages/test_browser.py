@@ -30,6 +30,8 @@ def test_no_page_is_wider_than_a_small_phone(admin, site):
     admin.goto(f"{site}/admin/keys")
     admin.fill("#name", "narrow")
     admin.click("text=Make the key")
+    admin.wait_for_selector("text=I have copied it")
+    admin.wait_for_load_state()
     assert overflow(admin) == 0
     admin.goto(f"{site}/admin/history")
     admin.click("button >> text=Undo to here")
@@ -39,11 +41,13 @@ def test_no_page_is_wider_than_a_small_phone(admin, site):
 def test_one_can_sign_in_with_the_keyboard_alone(page, site):
     page.goto(f"{site}/admin/keys")
     assert page.url == f"{site}/admin/login?next=/admin/keys"
+    page.wait_for_selector("#username:focus")
     page.keyboard.type(USERNAME)
     page.keyboard.press("Tab")
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=The user name or the password is wrong.")
+    page.wait_for_selector("#password:focus")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
     page.wait_for_url(f"{site}/admin/keys")
