@@ -14,9 +14,13 @@ monkey.patch_all()
 
 from pathlib import Path  # noqa: E402
 
+from app.errors import ConfigError  # noqa: E402
 from app.settings import Settings, prepare_metrics_folder  # noqa: E402
 
-_settings = Settings.from_environment()
+try:
+    _settings = Settings.from_environment()
+except ConfigError as error:
+    raise SystemExit(f"Error: {error}") from None
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency

@@ -1,6 +1,10 @@
 """The WSGI entry point: `gunicorn wsgi:app` finds gunicorn.conf.py beside this file."""
 
 from app import create_app
+from app.errors import ConfigError
 from app.settings import Settings
 
-app = create_app(Settings.from_environment())
+try:
+    app = create_app(Settings.from_environment())
+except ConfigError as error:
+    raise SystemExit(f"Error: {error}") from None
