@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from app.storage.keys import ClientKey
 if TYPE_CHECKING:
     from limits import RateLimitItem
     from limits.strategies import RateLimiter
+
+log = logging.getLogger(__name__)
 
 LOGIN_PAGE = "/admin/login"
 CORS_PATHS = ("/v1", "/models", "/chat")
@@ -331,46 +334,62 @@ def safe_next(target: str | None, fallback: str = "/admin") -> str:
     return fallback if parts.scheme or parts.netloc or parts.path == LOGIN_PAGE else target
 
 
+Name = tuple[str, str]
+
+
 class LoginLimits:
-    """Failed sign-ins, per address and per user name; in Redis where several processes must agree."""
+    """Failed sign-ins, per address and per user name; in Redis where several processes must agree. While Redis is away
+    each process counts for itself."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
-        self._limiter: RateLimiter | None = None
+        self._limiters: tuple[RateLimiter, ...] = ()
         self._limits: list[RateLimitItem] = []
 
     def check(self, address: str, username: str) -> None:
         """Raises TooManyRequests."""
-        limiter = self._ready()
         for limit, name in self._names(address, username):
-            if not limiter.test(limit, *name):
-                wait_s = max(1, round(limiter.get_window_stats(limit, *name).reset_time - _now()))
+            if not self._ask("test", limit, name):
+                wait_s = max(1, round(self._ask("get_window_stats", limit, name).reset_time - _now()))
                 raise TooManyRequests(
                     f"Too many failed sign-ins. Try again in {wait_s} seconds.", headers={"retry-after": str(wait_s)}
                 )
 
     def count(self, address: str, username: str) -> None:
         for limit, name in self._names(address, username):
-            self._ready().hit(limit, *name)
+            self._ask("hit", limit, name)
 
     def forget(self, address: str, username: str) -> None:
         limit, name = self._names(address, username)[1]
-        self._ready().clear(limit, *name)
+        self._ask("clear", limit, name)
 
-    def _names(self, address: str, username: str) -> list[tuple[RateLimitItem, tuple[str, str]]]:
-        self._ready()
+    def _names(self, address: str, username: str) -> list[tuple[RateLimitItem, Name]]:
+        self._prepare()
         by_address, by_username = self._limits
         return [(by_address, ("login-address", address)), (by_username, ("login-username", username.strip()[:100]))]
 
-    def _ready(self) -> RateLimiter:
-        if self._limiter is None:
-            from limits import parse
-            from limits.storage import storage_from_string
-            from limits.strategies import FixedWindowRateLimiter
+    def _ask(self, what: Literal["test", "hit", "clear", "get_window_stats"], limit: RateLimitItem, name: Name) -> Any:
+        from limits.errors import StorageError
 
-            self._limits = [parse(FAILED_LOGINS_PER_ADDRESS), parse(FAILED_LOGINS_PER_USERNAME)]
-            self._limiter = FixedWindowRateLimiter(storage_from_string(self._redis_url or "memory://"))
-        return self._limiter
+        shared, own = self._limiters
+        try:
+            return getattr(shared, what)(limit, *name)
+        except StorageError as error:
+            log.warning("REDIS_URL: failed sign-ins are counted by this process alone: %s", error.storage_error)
+            return getattr(own, what)(limit, *name)
+
+    def _prepare(self) -> None:
+        if self._limiters:
+            return
+        from limits import parse
+        from limits.storage import storage_from_string
+        from limits.strategies import FixedWindowRateLimiter
+
+        self._limits = [parse(FAILED_LOGINS_PER_ADDRESS), parse(FAILED_LOGINS_PER_USERNAME)]
+        self._limiters = tuple(
+            FixedWindowRateLimiter(storage_from_string(url, wrap_exceptions=True))
+            for url in (self._redis_url or "memory://", "memory://")
+        )
 
 
 def _now() -> float:
