@@ -41,14 +41,17 @@ def test_no_page_is_wider_than_a_small_phone(admin, site):
 def test_one_can_sign_in_with_the_keyboard_alone(page, site):
     page.goto(f"{site}/admin/keys")
     assert page.url == f"{site}/admin/login?next=/admin/keys"
+    page.wait_for_load_state()
     page.wait_for_selector("#username:focus")
     page.keyboard.type(USERNAME)
     page.keyboard.press("Tab")
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=The user name or the password is wrong.")
+    page.wait_for_load_state()  # what is typed into a page that is still loading may be lost
     page.wait_for_selector("#password:focus")
     page.keyboard.type(PASSWORD)
+    assert page.input_value("#password") == PASSWORD
     page.keyboard.press("Enter")
     page.wait_for_url(f"{site}/admin/keys")
     page.click("text=Sign out")
