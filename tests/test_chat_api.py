@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 import requests
 from openai import OpenAI
 
-from tests.conftest import CLIENT, CLIENT_KEY, Gateway, wait_for
+from tests.conftest import CLIENT, CLIENT_KEY, Gateway, GatewayMaker, wait_for
 
 HI: list[Any] = [{"role": "user", "content": "hi"}]
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 20).decode()
@@ -379,3 +380,23 @@ def test_prefixes_and_lists_of_models_decide_who_serves(module_gateway: Any, sim
     assert "sim-text" in ids
     assert "two.claude-opus-5-5" in ids
     assert "claude-opus-5-5" not in ids
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
+def test_a_running_stream_is_finished_when_the_service_stops_or_reloads(
+    gateway: GatewayMaker, simulator: str, stop: signal.Signals
+) -> None:
+    started = gateway(
+        ENABLE_ANTHROPIC_API="true",
+        ANTHROPIC_API_KEYS="sk-ant-test",
+        ANTHROPIC_API_BASE_URLS=simulator,
+        GRACEFUL_TIMEOUT="20",
+    )
+    asked = {"model": "sim-text:tokens=60,gap_ms=40", "messages": HI, "stream": True}
+    with started.post("/v1/chat/completions", asked, headers=CLIENT, stream=True) as answer:
+        lines = answer.iter_lines()
+        assert b"data:" in next(lines)
+        started.process.send_signal(stop)
+        text = b"\n".join(lines)
+    assert text.rstrip().endswith(b"data: [DONE]")
+    assert text.count(b'"content":" w') == 59
