@@ -10,6 +10,12 @@ class ConfigError(Exception):
     """A process setting is missing or wrong; the message names it and the remedy. Raised at start-up only."""
 
 
+def shown(value: object) -> str:
+    """A client's value as it stands in an error message: not more of it than helps."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
 class GatewayError(Exception):
     """An answer in OpenAI's envelope: `{"error": {"message", "type", "param", "code"}}` with `status` and `headers`.
 
@@ -71,7 +77,8 @@ class ModelNotFound(NotFound):
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            f"The model `{model}` does not exist or you do not have access to it. GET /v1/models lists what there is.",
+            f"The model `{model[:100]}` does not exist or you do not have access to it. "
+            "GET /v1/models lists what there is.",
             param="model",
         )
 

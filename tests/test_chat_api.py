@@ -360,7 +360,7 @@ def test_the_next_connection_answers_when_the_first_cannot(module_gateway: Any, 
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "all_connections_failed"
     assert refused.headers["x-should-retry"] == "false"
-    assert "#0" in refused.json()["error"]["message"]
+    assert "connection 1: " in refused.json()["error"]["message"]
     assert "sk-ant-invalid" not in refused.text
 
 

@@ -17,7 +17,7 @@ from app.services import services, upstream
 from app.storage.config import ConfigSnapshot, Connection
 from app.translate.request import Options, Translation, to_message_params
 from app.translate.response import to_chat_completion
-from app.upstream.client import Reply
+from app.upstream.client import Reply, understanding
 from app.upstream.waiting import ClientWatch, Task
 
 blueprint = Blueprint("chat", __name__)
@@ -91,8 +91,9 @@ def _options(snapshot: ConfigSnapshot) -> Options:
 
 
 def _json(reply: Reply, started: float, *, flat: bool) -> Response:
-    completion = to_chat_completion(reply.message, reply.translation.reply, created=int(time.time()))
     reply.close()
+    with understanding():
+        completion = to_chat_completion(reply.message, reply.translation.reply, created=int(time.time()))
     if flat:
         message = completion["choices"][0]["message"]
         completion.update(role=message["role"], content=message["content"])

@@ -14,7 +14,7 @@ from app import metrics
 from app.errors import GatewayError
 from app.translate.stream import StreamTranslator
 from app.translate.usage import to_completion_usage
-from app.upstream.client import KEEP_ALIVE_S, Reply
+from app.upstream.client import KEEP_ALIVE_S, Reply, understanding
 from app.upstream.waiting import ClientWatch, Task
 
 COMMENT = b": keep-alive\n\n"
@@ -51,9 +51,9 @@ class ChatStream:
         while True:
             with self._watch:
                 batch = next(batches)
-            frames = b"".join(
-                [b"data: " + orjson.dumps(chunk) + b"\n\n" for event in batch for chunk in translator.feed(event)]
-            )
+            with understanding():
+                chunks = [chunk for event in batch for chunk in translator.feed(event)]
+                frames = b"".join([b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks])
             if translator.is_complete:
                 self._ending = "complete"
                 yield frames + DONE

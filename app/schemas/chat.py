@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields
 
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, shown
 from app.schemas.base import invalid_request
 from app.translate.reasoning import LEVELS
 from app.translate.request import SERVICE_TIERS
@@ -21,7 +21,8 @@ class _Field(fields.Field[Any]):
     """A field that may be null, as nearly all of OpenAI's may, and that refuses with OpenAI's codes."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_none=not kwargs.get("required"), **kwargs)
+        messages: dict[str, Any] = {"required": "is missing", "null": "must not be null"}
+        super().__init__(allow_none=not kwargs.get("required"), error_messages=messages, **kwargs)
 
     def refuse(self, name: str | None, what: str, code: str) -> NoReturn:
         raise InvalidRequest(f"{name} {what}.", param=name, code=code)
@@ -35,8 +36,9 @@ class Flag(_Field):
 
 
 class Text(_Field):
-    def __init__(self, *, choices: Collection[str] = (), **kwargs: Any) -> None:
+    def __init__(self, *, choices: Collection[str] = (), longest: int = 1_000_000, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.longest = longest
         self.choices = tuple(choices)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -44,8 +46,10 @@ class Text(_Field):
             self.refuse(attr, "must be a string", "invalid_type")
         if self.required and not value:
             self.refuse(attr, "must not be empty", "invalid_value")
+        if len(value) > self.longest:
+            self.refuse(attr, f"must have at most {self.longest} characters", "string_above_max_length")
         if self.choices and value not in self.choices:
-            self.refuse(attr, f"is {value!r}; accepted are {', '.join(self.choices)}", "invalid_value")
+            self.refuse(attr, f"is {shown(value)}; accepted are {', '.join(self.choices)}", "invalid_value")
         return value
 
 
@@ -122,7 +126,7 @@ class ChatRequestSchema(Schema):
     class Meta:
         unknown = INCLUDE  # translate/fields.py says what becomes of them
 
-    model = Text(required=True)
+    model = Text(required=True, longest=256)  # longer ones would only fill caches and logs
     messages = Array(required=True)
     max_completion_tokens = Number(1, whole=True)
     max_tokens = Number(1, whole=True)

@@ -12,7 +12,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from app.errors import UntranslatableRequest
+from app.errors import UntranslatableRequest, shown
 from app.translate.notes import Notes
 
 Block = dict[str, Any]
@@ -83,7 +83,7 @@ def _text_only(part: Mapping[str, Any], path: str) -> Block:
     if kind in _NOT_YET:
         raise _unsupported_part(kind, path)
     raise UntranslatableRequest(
-        f"{path}.type must be 'text' in this role's messages, not {kind!r}.",
+        f"{path}.type must be 'text' in this role's messages, not {shown(kind)}.",
         param=f"{path}.type",
         code="invalid_value",
     )
@@ -102,7 +102,9 @@ def _user_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
     if kind in _NOT_YET:
         raise _unsupported_part(kind, path)
     raise UntranslatableRequest(
-        f"{path}.type is {kind!r}; accepted are 'text' and 'image_url'.", param=f"{path}.type", code="invalid_value"
+        f"{path}.type is {shown(kind)}; accepted are 'text' and 'image_url'.",
+        param=f"{path}.type",
+        code="invalid_value",
     )
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import http
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from app.errors import UpstreamError
+from app.errors import ModelNotFound, UpstreamError
 
 OVERLOADED_RETRY_AFTER_S = 5
 _SECRET = re.compile(r"sk-[A-Za-z0-9_-]{6,}")
+_IDENTIFIER = re.compile(r"[\w.-]{1,100}", re.ASCII)
 _MESSAGE_PATH = re.compile(r"\bmessages\.(\d+)((?:\.[A-Za-z0-9_]+)*)")
 _QUOTA_TEXTS = ("credit balance is too low", "spend_limit_reached", "spend limit", "usage limits")
 
@@ -48,8 +49,10 @@ _TYPE_OF_STATUS = {
 }
 
 
-def scrubbed(text: str) -> str:
-    """`text` without what looks like a key."""
+def scrubbed(text: str, secrets: Iterable[str] = ()) -> str:
+    """`text` without what looks like a key, and without `secrets`: an upstream may echo whatever was sent to it."""
+    for secret in secrets:
+        text = text.replace(secret, "…")
     return _SECRET.sub("sk-…", text)
 
 
@@ -60,8 +63,10 @@ def to_upstream_error(
     *,
     message_sources: tuple[int, ...] = (),
     request_id: str | None = None,
+    secrets: Iterable[str] = (),
 ) -> UpstreamError:
-    """`body` is the parsed JSON of the answer, or None where it was none (an edge's HTML page).
+    """`body` is the parsed JSON of the answer, or None where it was none (an edge's HTML page). No message repeats
+    one of the `secrets`.
 
     An error event within a stream has the status 200 and is known by its type.
     """
@@ -70,12 +75,13 @@ def to_upstream_error(
     kind = str(error.get("type") or "")
     if kind not in _KNOWN or status == 401:  # proxies and other servers have their own words
         kind = _TYPE_OF_STATUS.get(status, kind)
-    text = scrubbed(str(error.get("message") or _status_text(status)))
+    text = scrubbed(str(error.get("message") or _status_text(status)), secrets)
     made_status, made_type, code = _classify(kind, status, text, str(error.get("error_code") or ""))
     message, param = _with_our_paths(text, message_sources)
     made_headers = _retry_headers(headers, made_status, code)
     if code == "model_not_found":
-        param = "model"
+        named = ModelNotFound(text.removeprefix("model: "))
+        message, param = named.message, named.param
     if code == "upstream_authentication_failed":
         message = f"Anthropic refused this gateway's key; its administrator must correct it. Anthropic says: {text}"
     return UpstreamError(
@@ -89,9 +95,14 @@ def to_upstream_error(
         upstream={
             "type": kind,
             "message": text,
-            "request_id": request_id or (body.get("request_id") if isinstance(body, dict) else None),
+            "request_id": _identifier(request_id or (body.get("request_id") if isinstance(body, dict) else None)),
         },
     )
+
+
+def _identifier(value: Any) -> str | None:
+    """An id that may stand in a header; another server's may be anything."""
+    return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else None
 
 
 def _status_text(status: int) -> str:

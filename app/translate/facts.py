@@ -67,14 +67,14 @@ def with_upstream(facts: ModelFacts, info: Mapping[str, Any]) -> ModelFacts:
     https://docs.anthropic.com/en/api/models-list
     """
     known: dict[str, Any] = {}
-    for name in ("display_name", "max_input_tokens", "max_tokens"):
-        if info.get(name):
+    for name, kind in (("display_name", str), ("max_input_tokens", int), ("max_tokens", int)):
+        if isinstance(info.get(name), kind) and info[name]:
             known[name] = info[name]
-    capabilities = info.get("capabilities") or {}
-    types = (capabilities.get("thinking") or {}).get("types")
+    capabilities = _object(info.get("capabilities"))
+    types = _object(_object(capabilities.get("thinking")).get("types"))
     if types:
         known["thinking"] = frozenset(t for t, entry in types.items() if _supported(entry))
-    effort = capabilities.get("effort")
+    effort = _object(capabilities.get("effort"))
     if effort:
         levels = ("low", "medium", "high", "xhigh", "max")
         known["effort"] = tuple(e for e in levels if _supported(effort.get(e))) if _supported(effort) else ()
@@ -83,5 +83,10 @@ def with_upstream(facts: ModelFacts, info: Mapping[str, Any]) -> ModelFacts:
     return replace(facts, **known)
 
 
-def _supported(entry: Mapping[str, Any] | None) -> bool:
-    return bool(entry and entry.get("supported"))
+def _object(value: Any) -> Mapping[str, Any]:
+    """Servers that imitate the API may send anything."""
+    return value if isinstance(value, dict) else {}
+
+
+def _supported(entry: Any) -> bool:
+    return bool(_object(entry).get("supported"))

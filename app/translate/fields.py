@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from app.errors import UntranslatableRequest
+from app.errors import UntranslatableRequest, shown
 from app.translate.notes import Notes
 
 Disposition = Literal["mapped", "ignored", "warned", "rejected", "later"]
@@ -100,7 +100,7 @@ def check_fields(request: Mapping[str, Any], notes: Notes) -> None:
     for name, value in request.items():
         field = FIELDS.get(name)
         if field is None:
-            notes.warn("unknown_field", name, f"The field {name!r} is not known to this gateway.")
+            notes.warn("unknown_field", name, f"The field {shown(name)} is not known to this gateway.")
         elif field.disposition in ("mapped", "ignored") or not field.applies(value):
             continue
         elif field.disposition == "warned":

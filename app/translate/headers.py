@@ -5,27 +5,30 @@ https://docs.anthropic.com/en/api/rate-limits, https://platform.openai.com/docs/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 
+_PLAIN = re.compile(r"[\x20-\x7e]{1,200}")
 _PASSED_ON = ("anthropic-ratelimit-", "anthropic-fast-")
 
 
 def to_client_headers(upstream: Mapping[str, str], *, now: datetime) -> dict[str, str]:
     """`upstream` has lower-case names. `now` is aware; resets become durations from it."""
-    headers = {name: value for name, value in upstream.items() if name.startswith(_PASSED_ON)}
-    request_id = upstream.get("request-id")
+    plain = {name: value for name, value in upstream.items() if _PLAIN.fullmatch(value)}
+    headers = {name: value for name, value in plain.items() if name.startswith(_PASSED_ON)}
+    request_id = plain.get("request-id")
     if request_id:
         headers["x-request-id"] = headers["request-id"] = request_id
     for kind, sources in (("requests", ("requests",)), ("tokens", ("tokens", "input-tokens"))):
-        source = next((s for s in sources if f"anthropic-ratelimit-{s}-limit" in upstream), None)
+        source = next((s for s in sources if f"anthropic-ratelimit-{s}-limit" in headers), None)
         if source is None:
             continue
         for what in ("limit", "remaining"):
-            value = upstream.get(f"anthropic-ratelimit-{source}-{what}")
+            value = headers.get(f"anthropic-ratelimit-{source}-{what}")
             if value is not None:
                 headers[f"x-ratelimit-{what}-{kind}"] = value
-        reset = _duration(upstream.get(f"anthropic-ratelimit-{source}-reset"), now)
+        reset = _duration(headers.get(f"anthropic-ratelimit-{source}-reset"), now)
         if reset is not None:
             headers[f"x-ratelimit-reset-{kind}"] = reset
     return headers

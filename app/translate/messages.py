@@ -8,11 +8,12 @@ https://docs.anthropic.com/en/api/messages
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.errors import UntranslatableRequest
+from app.errors import UntranslatableRequest, shown
 from app.translate.content import Block, is_blank, text_block, to_text_blocks, to_user_blocks
 from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
@@ -40,12 +41,16 @@ class Conversation:
     open_loop_lacks_thinking: bool
 
 
+_Result = tuple[int, Mapping[str, Any], Block]
+"""Index of a tool message, the message, and its block, which lacks the id of the call that it answers."""
+
+
 @dataclass
 class _UserSide:
     """What stands between two assistant turns."""
 
     source: int
-    results: list[tuple[int, Mapping[str, Any], Block]] = field(default_factory=list)
+    results: list[_Result] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     """In the client's order; late system messages are of the type _LATE_SYSTEM until _Assembly places them."""
     has_user_message: bool = False
@@ -104,7 +109,7 @@ def _role(message: Any, i: int) -> str:
         )
     if role not in _ROLES:
         raise UntranslatableRequest(
-            f"messages[{i}].role is {role!r}; accepted are {', '.join(_ROLES)}.",
+            f"messages[{i}].role is {shown(role)}; accepted are {', '.join(_ROLES)}.",
             param=f"messages[{i}].role",
             code="missing_required_parameter" if role is None else "invalid_value",
         )
@@ -184,7 +189,7 @@ def _called_function(call: Any, path: str) -> Mapping[str, Any]:
         raise UntranslatableRequest(f"{path} must be an object.", param=path, code="invalid_type")
     if call.get("type", "function") != "function":
         raise UntranslatableRequest(
-            f"Tool calls of type {call['type']!r} are not supported by this version of the gateway.",
+            f"Tool calls of type {shown(call['type'])} are not supported by this version of the gateway.",
             param=f"{path}.type",
             code="unsupported_parameter",
         )
@@ -297,23 +302,25 @@ class _Assembly:
 
     def _match_results(self, side: _UserSide, pending: list[tuple[str, str]]) -> tuple[list[Block], list[Block]]:
         """One result for each pending call, in the order of the calls; the results of no pending call as text."""
-        unmatched = list(side.results)
+        unmatched: dict[str, deque[_Result]] = {}
+        for result in side.results:
+            unmatched.setdefault(result[1]["tool_call_id"], deque()).append(result)
         results = []
         for client_id, upstream_id in pending:
-            found = next((r for r in unmatched if r[1]["tool_call_id"] == client_id), None)
-            if found is None:
+            candidates = unmatched.get(client_id)
+            if not candidates:
                 self._notes.warn(
                     "missing_tool_result",
                     f"messages[{side.source}]",
-                    f"The tool call {client_id!r} has no tool message with its result.",
+                    f"The tool call {shown(client_id)} has no tool message with its result.",
                 )
                 results.append(
                     {"type": "tool_result", "tool_use_id": upstream_id, "content": NO_RESULT, "is_error": True}
                 )
                 continue
-            unmatched.remove(found)
-            results.append({**found[2], "tool_use_id": upstream_id})
-        return results, [b for orphan in unmatched for b in self._orphan(*orphan)]
+            results.append({**candidates.popleft()[2], "tool_use_id": upstream_id})
+        orphans = sorted((o for left in unmatched.values() for o in left), key=lambda orphan: orphan[0])
+        return results, [b for orphan in orphans for b in self._orphan(*orphan)]
 
     def _orphan(self, i: int, message: Mapping[str, Any], result: Block) -> list[Block]:
         self._notes.warn(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.errors import UntranslatableRequest
+from app.errors import UntranslatableRequest, shown
 from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
 
@@ -84,7 +84,7 @@ def _level(value: Any, param: str) -> str | None:
     if isinstance(value, str) and value in LEVELS:
         return value
     raise UntranslatableRequest(
-        f"{param} is {value!r}; accepted are {', '.join(LEVELS)}.", param=param, code="invalid_value"
+        f"{param} is {shown(value)}; accepted are {', '.join(LEVELS)}.", param=param, code="invalid_value"
     )
 
 

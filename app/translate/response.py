@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
+from app.translate import exact_json
 from app.translate.accumulate import PARTIAL_JSON
 from app.translate.request import ReplyContext
 from app.translate.stop_reason import choice_extras, finish_reason, refusal_text
+from app.translate.stops import StopFilter
 from app.translate.usage import to_completion_usage, to_service_tier
 
 
@@ -22,8 +22,7 @@ def to_chat_completion(message: Mapping[str, Any], context: ReplyContext, *, cre
     """
     stop_reason = message.get("stop_reason") or ""
     content = message.get("content") or []
-    text, stopped_at = cut_at_stop("".join(b.get("text") or "" for b in content if b["type"] == "text"), context.stops)
-    calls = [] if stopped_at is not None else [_to_tool_call(b, context) for b in content if b["type"] == "tool_use"]
+    text, calls, stopped_at = _text_and_calls(content, context)
     answer: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     reasoning = "\n\n".join(b["thinking"] for b in content if b["type"] == "thinking" and b.get("thinking"))
     if reasoning and context.exposes_reasoning:
@@ -63,6 +62,24 @@ def to_chat_completion(message: Mapping[str, Any], context: ReplyContext, *, cre
     return completion
 
 
+def _text_and_calls(
+    content: list[dict[str, Any]], context: ReplyContext
+) -> tuple[str, list[dict[str, Any]], str | None]:
+    """(text, tool calls, the stop string that was met) up to where the gateway stops."""
+    stop_filter = StopFilter(context.stops)
+    texts: list[str] = []
+    calls = []
+    for block in content:
+        if block["type"] == "text":
+            texts.append(stop_filter.feed(block.get("text") or ""))
+            if stop_filter.met is not None:
+                break
+        elif block["type"] == "tool_use":
+            texts.append(stop_filter.release())
+            calls.append(_to_tool_call(block, context))
+    return "".join(texts) + stop_filter.release(), calls, stop_filter.met
+
+
 def _to_tool_call(block: Mapping[str, Any], context: ReplyContext) -> dict[str, Any]:
     name = block["name"]
     return {
@@ -75,13 +92,4 @@ def _to_tool_call(block: Mapping[str, Any], context: ReplyContext) -> dict[str, 
 def _arguments(block: Mapping[str, Any]) -> str:
     """As the model wrote them, so that numbers and the order of keys survive; even when they were cut short."""
     written = block.get(PARTIAL_JSON)
-    return written if written else orjson.dumps(block.get("input") or {}).decode()
-
-
-def cut_at_stop(text: str, stops: tuple[str, ...]) -> tuple[str, str | None]:
-    """The text up to the first of `stops`, and which one it was."""
-    found = [(at, stop) for stop in stops if (at := text.find(stop)) >= 0]
-    if not found:
-        return text, None
-    at, stop = min(found)
-    return text[:at], stop
+    return written if written else exact_json.dumps(block.get("input") or {}).decode()

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from app.translate.request import ReplyContext
-from app.translate.response import cut_at_stop
 from app.translate.stop_reason import choice_extras, finish_reason, refusal_text
+from app.translate.stops import StopFilter
 from app.translate.usage import merge_usage, to_completion_usage, to_service_tier
 
 Chunk = dict[str, Any]
@@ -38,7 +38,7 @@ class StreamTranslator:
         self.stopped_early = False
         self.usage: dict[str, Any] = {}
         self._context = context
-        self._stop_filter = _StopFilter(context.stops) if context.stops else None
+        self._stop_filter = StopFilter(context.stops) if context.stops else None
         self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": created, "model": ""}
         self._calls: dict[int, _OpenCall] = {}
         self._call_count = 0
@@ -116,7 +116,7 @@ class StreamTranslator:
             arguments = orjson.dumps(call.initial_input or {}).decode()
             return [self._chunk({"tool_calls": [{"index": call.index, "function": {"arguments": arguments}}]})]
         self._reasoning_ended = self._has_reasoning
-        return self._release_held_text()
+        return []
 
     def _text(self, text: str) -> list[Chunk]:
         if self._stop_filter is not None:
@@ -187,35 +187,3 @@ class StreamTranslator:
         if self._context.include_usage:
             chunk["usage"] = None
         return chunk
-
-
-class _StopFilter:
-    """Holds back as much text as could be the beginning of a stop string."""
-
-    def __init__(self, stops: tuple[str, ...]) -> None:
-        self.met: str | None = None
-        self._stops = stops
-        self._held = ""
-        self._most_held = max(map(len, stops)) - 1
-
-    def feed(self, text: str) -> str:
-        """What may be sent now. Once a stop string was met (`met`), what stood before it."""
-        text = self._held + text
-        before, self.met = cut_at_stop(text, self._stops)
-        if self.met is not None:
-            self._held = ""
-            return before
-        keep = next(
-            (
-                n
-                for n in range(min(self._most_held, len(text)), 0, -1)
-                if any(s.startswith(text[-n:]) for s in self._stops)
-            ),
-            0,
-        )
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
-
-    def release(self) -> str:
-        held, self._held = self._held, ""
-        return held

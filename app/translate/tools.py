@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from app.errors import UntranslatableRequest
+from app.errors import UntranslatableRequest, shown
+from app.translate import exact_json
 from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
 
@@ -51,16 +52,17 @@ class CallIds:
 
     def __init__(self) -> None:
         self._used: set[str] = set()
+        self._last_number: dict[str, int] = {}
 
     def to_upstream(self, call_id: Any, message_index: int, call_index: int) -> str:
         wanted = _NOT_IN_NAME.sub("_", call_id) if isinstance(call_id, str) else ""
         if not _ID.fullmatch(wanted):
             digest = hashlib.sha256(f"{message_index}.{call_index}".encode()).hexdigest()[:24]
             wanted = f"toolu_gw_{digest}"
-        unique, n = wanted, 1
-        while unique in self._used:
-            n += 1
-            unique = f"{wanted}_{n}"
+        unique = wanted
+        while unique in self._used:  # counts on, so that many equal ids do not cost the square of their number
+            self._last_number[wanted] = self._last_number.get(wanted, 1) + 1
+            unique = f"{wanted}_{self._last_number[wanted]}"
         self._used.add(unique)
         return unique
 
@@ -78,7 +80,7 @@ def to_tool_input(arguments: Any, param: str, notes: Notes) -> dict[str, Any]:
     if text.startswith("{}{"):  # left in histories by gateways that sent an empty object before the real one
         text = text[2:]
     try:
-        value = orjson.loads(text)
+        value = exact_json.loads(text)
     except ValueError:
         value = None
     if isinstance(value, dict) and not is_deeper_than(value, _MAX_INPUT_DEPTH):
@@ -117,7 +119,9 @@ def to_tools(tools: Any, names: ToolNames, notes: Notes) -> list[Tool]:
         name = function["name"]
         if name in seen:
             raise UntranslatableRequest(
-                f"{path}.function.name {name!r} is there twice.", param=f"{path}.function.name", code="invalid_value"
+                f"{path}.function.name {shown(name)} is there twice.",
+                param=f"{path}.function.name",
+                code="invalid_value",
             )
         seen.add(name)
         translated.append(_to_tool(function, path, names, notes))
@@ -130,7 +134,8 @@ def _function(tool: Any, path: str) -> Mapping[str, Any]:
     if tool.get("type") != "function":
         known = isinstance(tool.get("type"), str)
         raise UntranslatableRequest(
-            f"{path}.type must be 'function'; {tool.get('type')!r} is not supported by this version of the gateway.",
+            f"{path}.type must be 'function'; {shown(tool.get('type'))} is not supported by this version of the "
+            "gateway.",
             param=f"{path}.type",
             code="unsupported_parameter" if known else "invalid_type",
         )
@@ -198,19 +203,19 @@ def _input_schema(parameters: Any, param: str, notes: Notes) -> tuple[dict[str, 
 def _without_top_unions(schema: dict[str, Any], unions: list[str]) -> tuple[dict[str, Any], str]:
     removed = {word: schema.pop(word) for word in unions}
     properties = dict(_properties(schema))
-    required = _required(schema)
+    required = dict.fromkeys(_required(schema))
     for part in _object_schemas(removed.get("allOf")):
         properties.update(_properties(part))
-        required += [name for name in _required(part) if name not in required]
+        required.update(dict.fromkeys(_required(part)))
     for word in ("anyOf", "oneOf"):
         alternatives = _object_schemas(removed.get(word))
         for part in alternatives:
-            properties = {**_properties(part), **properties}
+            for name, inner in _properties(part).items():
+                properties.setdefault(name, inner)
         demanded = [set(_required(part)) for part in alternatives]
-        common = set.intersection(*demanded) if demanded else set()
-        required += [name for name in sorted(common) if name not in required]
+        required.update(dict.fromkeys(sorted(set.intersection(*demanded)) if demanded else ()))
     schema["properties"] = properties
-    schema["required"] = required
+    schema["required"] = list(required)
     lost = {word: value for word, value in removed.items() if word != "allOf"}
     if not lost:
         return schema, ""
@@ -260,7 +265,7 @@ def _to_choice(choice: Any, tools: list[Tool], names: ToolNames, facts: ModelFac
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or names.to_upstream(name) not in {t["name"] for t in tools}:
             raise UntranslatableRequest(
-                f"tool_choice names the function {name!r}, which is not in tools.",
+                f"tool_choice names the function {shown(name)}, which is not in tools.",
                 param="tool_choice",
                 code="invalid_value",
             )

@@ -20,7 +20,8 @@ import orjson
 from app.errors import GatewayError, ModelNotFound
 from app.storage.config import ConfigSnapshot, Connection
 from app.translate.facts import ModelFacts, facts_for, with_upstream
-from app.upstream.pool import Pool, candidates
+from app.upstream.client import not_understood
+from app.upstream.pool import Pool, candidates, label
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ RETRY_S = 30.0
 FETCH_TIMEOUT_S = 10.0
 FIRST_FETCH_WAIT_S = 2.0
 _PAGE_SIZE = 1000
+_MOST_PAGES = 20
 _PROVIDER_PREFIX = re.compile(r"^(?:anthropic|claude)/")
 _VERSION_DOT = re.compile(r"(?<=\d)\.(?=\d)")
 
@@ -172,7 +174,7 @@ class Catalogue:
             learned.fetched_at = time.monotonic()
         except GatewayError as error:
             learned.error = error
-            log.warning("the models of connection #%s could not be listed: %s", connection.index, error.message)
+            log.warning("%s: its models could not be listed: %s", label(connection), error.message)
         finally:
             learned.fetching = None
 
@@ -180,15 +182,20 @@ class Catalogue:
 def list_models(pool: Pool, connection: Connection, *, trial: bool = False) -> list[dict[str, Any]]:
     """All pages of the upstream's `GET /v1/models`. Raises UpstreamError."""
     client = pool.trial_client(connection) if trial else pool.client(connection)
-    models: list[dict[str, Any]] = []
+    models: dict[str, dict[str, Any]] = {}
     params: dict[str, Any] = {"limit": _PAGE_SIZE}
-    while True:
+    for _ in range(_MOST_PAGES):
         page = client.get("/v1/models", timeout_s=FETCH_TIMEOUT_S, params=params)
-        found = [m for m in page.get("data") or [] if isinstance(m, dict) and isinstance(m.get("id"), str)]
-        models += found
-        if not page.get("has_more") or not found:
-            return models
-        params["after_id"] = found[-1]["id"]
+        data = page.get("data")
+        if not isinstance(data, list):
+            raise not_understood("its list of models has no data")
+        found = {m["id"]: m for m in data if isinstance(m, dict) and isinstance(m.get("id"), str)}
+        is_news = bool(found.keys() - models.keys())
+        models |= found
+        if not page.get("has_more") or not is_news:
+            break
+        params["after_id"] = next(reversed(found))
+    return [*models.values()]
 
 
 def canonical_name(requested: str, snapshot: ConfigSnapshot) -> str:
@@ -231,21 +238,28 @@ def _overlay_entry(id: str) -> dict[str, Any]:
 
 
 def _learned_entry(info: Mapping[str, Any]) -> dict[str, Any]:
-    entry = {
-        "name": info.get("display_name"),
-        "created": _unix(info.get("created_at")),
-        "max_input_tokens": info.get("max_input_tokens"),
-        "max_tokens": info.get("max_tokens"),
-        "capabilities": info.get("capabilities"),
-        "lifecycle": info.get("lifecycle"),
-        "retires_at": info.get("retires_at"),
-    }
+    """What the upstream says, as far as it is of the type that Anthropic documents: others imitate its API."""
+    entry: dict[str, Any] = {"created": _unix(info.get("created_at"))}
+    for name, upstream_name, kind in _LEARNED_FIELDS:
+        if isinstance(info.get(upstream_name), kind):
+            entry[name] = info[upstream_name]
     return {name: value for name, value in entry.items() if value}
 
 
-def _unix(moment: str | None) -> int:
-    """Unix seconds of an ISO date or time in UTC; 0 where there is none."""
-    if not moment:
+_LEARNED_FIELDS: tuple[tuple[str, str, type], ...] = (
+    ("name", "display_name", str),
+    ("max_input_tokens", "max_input_tokens", int),
+    ("max_tokens", "max_tokens", int),
+    ("capabilities", "capabilities", dict),
+    ("lifecycle", "lifecycle", str),
+    ("retires_at", "retires_at", str),
+)
+
+
+def _unix(moment: Any) -> int:
+    """Unix seconds of an ISO date or time in UTC; 0 for what is none."""
+    try:
+        parsed = datetime.fromisoformat(moment if "T" in moment else f"{moment}T00:00:00+00:00")
+        return max(0, int(parsed.timestamp()))
+    except (TypeError, ValueError, OverflowError):
         return 0
-    parsed = datetime.fromisoformat(moment if "T" in moment else f"{moment}T00:00:00+00:00")
-    return max(0, int(parsed.timestamp()))

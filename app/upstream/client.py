@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -17,6 +18,7 @@ import orjson
 
 from app.errors import UpstreamError
 from app.storage.config import Connection
+from app.translate import exact_json
 from app.translate.accumulate import MessageAccumulator
 from app.translate.errors import scrubbed, to_upstream_error
 from app.translate.headers import to_client_headers
@@ -24,6 +26,7 @@ from app.translate.request import Translation
 from app.upstream.events import Event, EventParser, InvalidEvent
 from app.upstream.transport import BODY, Body
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10.0
@@ -48,6 +51,7 @@ class UpstreamClient:
 
     def __init__(self, connection: Connection, transport: httpx2.BaseTransport) -> None:
         self.connection = connection
+        self._secrets = [connection.key, *(value for value in connection.headers.values() if len(value) >= 8)]
         self._sdk = anthropic.Anthropic(
             api_key=connection.key,
             base_url=connection.base_url,
@@ -59,7 +63,7 @@ class UpstreamClient:
 
     def send(self, translation: Translation, *, stream: bool, limits: Limits) -> Reply:
         """Returns once the first event, or the whole of an answer that is not streamed, is there."""
-        body = orjson.dumps({**translation.body, "stream": True} if stream else translation.body)
+        body = exact_json.dumps({**translation.body, "stream": True} if stream else translation.body)
         headers = {"anthropic-version": translation.api_version}
 
         def exchange() -> Reply:
@@ -67,11 +71,11 @@ class UpstreamClient:
                 "/v1/messages",
                 cast_to=httpx2.Response,
                 content=body,
-                options={"headers": headers, "timeout": _sdk_timeout(limits.first_event_s)},
+                options={"headers": headers, "timeout": _sdk_timeout(limits)},
                 stream=True,
                 stream_cls=anthropic.Stream[Any],
             )
-            reply = Reply(cast(httpx2.Response, response), self.connection, translation, limits)
+            reply = Reply(cast(httpx2.Response, response), self.connection, translation, limits, self._secrets)
             try:
                 reply.begin(streamed=stream)
             except BaseException:
@@ -85,7 +89,7 @@ class UpstreamClient:
         """The JSON object of a GET."""
 
         def exchange() -> dict[str, Any]:
-            options: Any = {"timeout": _sdk_timeout(timeout_s), "params": dict(params or {})}
+            options: Any = {"timeout": _sdk_timeout(Limits(timeout_s, timeout_s)), "params": dict(params or {})}
             response = self._sdk.get(path, cast_to=httpx2.Response, options=options)
             return _json_object(response.content)
 
@@ -111,12 +115,17 @@ class UpstreamClient:
             body = orjson.loads(error.response.content)
         headers = _lower_case(error.response.headers)
         return to_upstream_error(
-            error.status_code, body, headers, message_sources=sources, request_id=headers.get("request-id")
+            error.status_code,
+            body,
+            headers,
+            message_sources=sources,
+            request_id=headers.get("request-id"),
+            secrets=self._secrets,
         )
 
     def _unreachable(self, error: Exception) -> UpstreamError:
         host = urllib.parse.urlsplit(self.connection.base_url).netloc
-        cause = scrubbed(str(error.__cause__ or error))
+        cause = scrubbed(str(error.__cause__ or error), self._secrets)
         return UpstreamError(
             f"Anthropic could not be reached at {host}: {cause}",
             status=502,
@@ -129,7 +138,12 @@ class Reply:
     """An answer under way. `message` is whole when it was not streamed; otherwise read `batches()`."""
 
     def __init__(
-        self, response: httpx2.Response, connection: Connection, translation: Translation, limits: Limits
+        self,
+        response: httpx2.Response,
+        connection: Connection,
+        translation: Translation,
+        limits: Limits,
+        secrets: Sequence[str],
     ) -> None:
         self.connection = connection
         self.translation = translation
@@ -138,6 +152,8 @@ class Reply:
         self._response = response
         self._body = cast(Body, response.extensions[BODY])
         self._limits = limits
+        self._secrets = secrets
+        self._has_begun = False
         self._parser = EventParser()
         self._first: list[Event] = []
         self._has_ended = False
@@ -147,6 +163,8 @@ class Reply:
         try:
             if not streamed:
                 self.message = _json_object(b"".join(iter(self._body.read, b"")))
+                if self.message.get("type") != "message":
+                    raise not_understood("it is no message")
                 return
             while not any(event.get("type") != "ping" for event in self._first):
                 self._first += self._read()
@@ -170,7 +188,11 @@ class Reply:
                     if i:
                         yield batch[:i]
                     raise self._error_event(event)
-                if kind == "message_stop":
+                if kind == "message_start":
+                    self._has_begun = True
+                elif kind == "message_stop":
+                    if not self._has_begun:
+                        raise not_understood("it ends before it begins")
                     self._has_ended = True
                     yield batch[: i + 1]
                     return
@@ -186,8 +208,9 @@ class Reply:
         """Reads a stream to its end into `message`."""
         accumulator = MessageAccumulator()
         for batch in self.batches():
-            for event in batch:
-                accumulator.feed(event)
+            with understanding():
+                for event in batch:
+                    accumulator.feed(event)
         self.message = accumulator.message
 
     def _read_within(self, seconds: float) -> list[Event]:
@@ -212,12 +235,7 @@ class Reply:
         try:
             return self._parser.feed(data)
         except InvalidEvent as error:
-            raise UpstreamError(
-                f"Anthropic's answer could not be read: {error}.",
-                status=502,
-                type="server_error",
-                code="upstream_invalid_response",
-            ) from error
+            raise not_understood(str(error)) from error
 
     def _drain(self) -> None:
         """The end of the transfer coding follows the last event at once; read, it leaves the connection usable."""
@@ -232,6 +250,7 @@ class Reply:
             {},
             request_id=self.headers.get("request-id"),
             message_sources=self.translation.reply.message_sources,
+            secrets=self._secrets,
         )
 
     def client_headers(self) -> dict[str, str]:
@@ -253,8 +272,29 @@ def _headers_of(connection: Connection) -> Any:
     return {**headers, **{name.lower(): value for name, value in connection.headers.items()}}
 
 
-def _sdk_timeout(read_s: float) -> httpx2.Timeout:
-    return httpx2.Timeout(read_s, connect=min(CONNECT_TIMEOUT_S, read_s))
+def _sdk_timeout(limits: Limits) -> httpx2.Timeout:
+    """The socket's own time-out holds for the whole answer, so that it is the larger one; gevent's timers keep both."""
+    longest_s = max(limits.first_event_s, limits.idle_s)
+    return httpx2.Timeout(longest_s, connect=min(CONNECT_TIMEOUT_S, limits.first_event_s))
+
+
+@contextmanager
+def understanding() -> Iterator[None]:
+    """Around the reading of an answer: what is not as Anthropic documents it is the upstream's fault, not ours."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        log.warning("an answer could not be read", exc_info=error)
+        raise not_understood("it is not as Anthropic's API documents it") from error
+
+
+def not_understood(what: str) -> UpstreamError:
+    return UpstreamError(
+        f"Anthropic's answer could not be read: {what}.",
+        status=502,
+        type="server_error",
+        code="upstream_invalid_response",
+    )
 
 
 def _lower_case(headers: httpx2.Headers) -> dict[str, str]:
@@ -263,16 +303,11 @@ def _lower_case(headers: httpx2.Headers) -> dict[str, str]:
 
 def _json_object(raw: bytes) -> dict[str, Any]:
     try:
-        value = orjson.loads(raw)
+        value = exact_json.loads(raw.decode())
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise UpstreamError(
-            "Anthropic's answer is not a JSON object.",
-            status=502,
-            type="server_error",
-            code="upstream_invalid_response",
-        )
+        raise not_understood("it is not a JSON object")
     return value
 
 

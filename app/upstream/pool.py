@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_ATTEMPTS = 3
+
 
 class Pool:
     """The clients of the configured connections, one each, made anew when a connection's settings change."""
@@ -57,7 +59,7 @@ class Pool:
         """The first answer to be had; with `stream` its events are still to be read. Raises UpstreamError."""
         ends_at = time.monotonic() + deadline_s
         failures: list[tuple[Connection, UpstreamError]] = []
-        for connection in connections:
+        for connection in connections[:MOST_ATTEMPTS]:
             left_s = ends_at - time.monotonic()
             if left_s <= 0:
                 break
@@ -68,7 +70,7 @@ class Pool:
             except UpstreamError as error:
                 if not may_succeed_elsewhere(error):
                     raise
-                log.warning("connection %s failed: %s %s", label(connection), error.status, error.code)
+                log.warning("%s failed: %s %s", label(connection), error.status, error.code)
                 failures.append((connection, error))
         raise all_failed(failures)
 
@@ -105,7 +107,7 @@ def may_succeed_elsewhere(error: UpstreamError) -> bool:
 
 
 def label(connection: Connection) -> str:
-    return connection.name or f"#{connection.index}"
+    return connection.name or f"connection {connection.index + 1}"
 
 
 def all_failed(failures: Sequence[tuple[Connection, UpstreamError]]) -> UpstreamError:

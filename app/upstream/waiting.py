@@ -67,7 +67,7 @@ class ClientWatch:
         self._timer.start(self._poll)
 
     def _poll(self) -> None:
-        poll = select.poll()
+        poll = monkey.get_original("select", "poll")()  # gevent's would wait, which the hub may not
         poll.register(self._socket.fileno(), select.POLLRDHUP)
         if any(event & _HUNG_UP for _, event in poll.poll(0)):
             self._greenlet.throw(ClientGone())

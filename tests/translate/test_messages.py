@@ -305,3 +305,16 @@ def test_the_next_turn_begins_with_the_same_bytes() -> None:
 def test_each_upstream_message_knows_which_of_the_clients_it_began_with() -> None:
     made = translated(system("s"), user("a"), user("b"), assistant("c"), user("d"))
     assert made.sources == (1, 3, 4)
+
+
+def test_many_equal_ids_and_results_cost_no_more_than_their_number() -> None:
+    """Were it the square, this would take a minute."""
+    calls = [("call_0", "{}")] * 20_000
+    results = [tool("call_0", str(n)) for n in range(20_000)]
+    made = translated(user("go"), assistant(None, *calls), *results)
+    assert made.messages[1]["content"][-1]["id"] == "call_0_20000"
+    assert made.messages[2]["content"][-1] == {
+        "type": "tool_result",
+        "tool_use_id": "call_0_20000",
+        "content": "19999",
+    }

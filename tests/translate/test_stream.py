@@ -243,3 +243,23 @@ def test_a_stream_cut_anywhere_is_never_called_complete() -> None:
         for event in events[:cut]:
             accumulator.feed(event)
         assert not accumulator.is_complete
+
+
+@pytest.mark.parametrize(
+    ("blocks", "stops", "shown", "calls"),
+    [
+        ([*text(0, "one\n"), *text(1, "\ntwo")], ("\n\n",), "one", 0),
+        ([*text(0, "a\n \nb")], ("\n \n", " "), "a\n", 0),
+        ([*text(0, "a"), *tool(1, "t"), *text(2, "b\n\nc"), *tool(3, "u")], ("\n\n",), "ab", 1),
+        ([*text(0, "a\n"), *tool(1, "t"), *text(2, "\nb")], ("\n\n",), "a\n\nb", 1),
+    ],
+)
+def test_stops_met_by_the_gateway_are_the_same_streamed_and_whole(
+    blocks: list[dict[str, Any]], stops: tuple[str, ...], shown: str, calls: int
+) -> None:
+    chunks = stream(START, *blocks, *ending("end_turn"), stops=stops)
+    message = whole(START, *blocks, *ending("end_turn"), stops=stops)["choices"][0]["message"]
+    assert "".join(d.get("content", "") for d in deltas(chunks)) == shown
+    assert (message["content"] or "") == shown
+    assert sum("id" in call for d in deltas(chunks) for call in d.get("tool_calls", ())) == calls
+    assert len(message.get("tool_calls", ())) == calls

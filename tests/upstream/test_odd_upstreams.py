@@ -1,0 +1,160 @@
+"""Upstreams that are not quite Anthropic: whatever they answer, the client gets a clear error, and no secret."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import orjson
+import pytest
+from flask.testing import FlaskClient
+
+from tests.conftest import CLIENT, AppMaker
+
+SECRET = "plainsecretkey-ABCDEFGHIJ"
+START = {"type": "message_start", "message": {"id": "m", "model": "m", "content": [], "usage": {}}}
+MESSAGE = {
+    "type": "message",
+    "id": "msg_1",
+    "model": "m",
+    "content": [{"type": "text", "text": "ok"}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 1, "output_tokens": 1},
+}
+
+
+def sse(*events: Any) -> bytes:
+    return b"".join(b"data: " + (e if isinstance(e, bytes) else orjson.dumps(e)) + b"\n\n" for e in events)
+
+
+def calling(arguments: str) -> bytes:
+    call = b'{"type":"tool_use","id":"t","name":"f","input":' + arguments.encode() + b"}"
+    return orjson.dumps({**MESSAGE, "stop_reason": "tool_use", "content": [0]}).replace(b"[0]", b"[" + call + b"]")
+
+
+# model: (status, body); the body of a model that is streamed is what its stream holds.
+ANSWERS: dict[str, tuple[int, bytes]] = {
+    "ok": (200, orjson.dumps(MESSAGE)),
+    "echo-key": (401, orjson.dumps({"error": {"type": "x", "message": f"Received API Key = {SECRET}"}})),
+    "echo-header": (400, orjson.dumps({"error": {"type": "x", "message": "You sent X-Team: team-secret-1"}})),
+    "odd-request-id": (500, orjson.dumps({"error": {"message": "no"}, "request_id": "a\r\nb: ф"})),
+    "openai": (200, orjson.dumps({"choices": []})),
+    "no-content-type": (200, orjson.dumps({**MESSAGE, "content": [{"text": "x"}]})),
+    "content-number": (200, orjson.dumps({**MESSAGE, "content": 5})),
+    "usage-list": (200, orjson.dumps({**MESSAGE, "usage": [1]})),
+    "big-number": (200, calling('{"account":12345678901234567890123}')),
+    "stop-only": (200, sse({"type": "message_stop"})),
+    "start-without-message": (200, sse({"type": "message_start"})),
+    "delta-without-index": (200, sse(START, {"type": "content_block_delta", "delta": {"type": "input_json_delta"}})),
+    "error-echo": (200, sse(START, {"type": "error", "error": {"type": "api_error", "message": f"key {SECRET}"}})),
+}
+MODELS: Any = [
+    {"id": "ok", "capabilities": ["vision"], "created_at": 1_700_000_000, "max_tokens": "many", "display_name": 5},
+    {"id": "odder", "capabilities": {"thinking": [], "effort": True}, "created_at": "soon"},
+    "no object",
+]
+
+
+class Odd(BaseHTTPRequestHandler):
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-type", "text/event-stream" if body.startswith(b"data:") else "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.answer(200, orjson.dumps({"data": MODELS, "has_more": True}))
+
+    def do_POST(self) -> None:
+        body = orjson.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.answer(*ANSWERS[body["model"]])
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def odd_upstream() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(make_app: AppMaker, odd_upstream: str) -> FlaskClient:
+    app = make_app(
+        runtime={
+            "ENABLE_ANTHROPIC_API": "true",
+            "ANTHROPIC_API_KEYS": SECRET,
+            "ANTHROPIC_API_BASE_URLS": odd_upstream,
+            "ANTHROPIC_API_CONFIGS": '{"0": {"headers": {"x-team": "team-secret-1"}}}',
+        }
+    )
+    return app.test_client()
+
+
+def ask(client: FlaskClient, model: str, *, stream: bool = False) -> Any:
+    asked = {"model": model, "messages": [{"role": "user", "content": "x"}], "max_tokens": 9, "stream": stream}
+    return client.post("/v1/chat/completions", json=asked, headers=CLIENT)
+
+
+@pytest.mark.parametrize(
+    ("model", "stream", "status", "code"),
+    [
+        ("echo-key", False, 503, "upstream_authentication_failed"),
+        ("echo-header", False, 400, None),
+        ("odd-request-id", False, 500, "internal_error"),
+        ("openai", False, 502, "upstream_invalid_response"),
+        ("no-content-type", False, 502, "upstream_invalid_response"),
+        ("content-number", False, 502, "upstream_invalid_response"),
+        ("usage-list", False, 502, "upstream_invalid_response"),
+        ("stop-only", True, 502, "upstream_invalid_response"),
+        ("start-without-message", True, 502, "upstream_invalid_response"),
+        ("delta-without-index", True, 502, "upstream_invalid_response"),
+        ("error-echo", True, 500, "internal_error"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_an_error_without_secrets(
+    client: FlaskClient, model: str, stream: bool, status: int, code: str | None
+) -> None:
+    answer = ask(client, model, stream=stream)
+    text = answer.text
+    error = answer.json["error"] if answer.is_json else orjson.loads(text.strip().rsplit("data: ", 1)[1])["error"]
+    assert error["code"] == code
+    assert answer.status_code in (status, 200 if stream else status)
+    assert "[DONE]" not in text
+    for secret in (SECRET, "team-secret-1"):
+        assert secret not in text
+        assert secret not in str(answer.headers)
+
+
+def test_models_described_oddly_are_listed_and_used_all_the_same(client: FlaskClient) -> None:
+    listed = client.get("/v1/models", headers=CLIENT).json
+    assert listed is not None
+    assert {m["id"] for m in listed["data"]} == {"ok", "odder"}
+    assert {m["created"] for m in listed["data"]} == {0}
+    assert ask(client, "ok").json["choices"][0]["message"]["content"] == "ok"
+
+
+def test_numbers_of_any_size_survive_in_arguments_both_ways(client: FlaskClient) -> None:
+    call = ask(client, "big-number").json["choices"][0]["message"]["tool_calls"][0]
+    assert call["function"]["arguments"] == '{"account":12345678901234567890123}'
+    history: list[Any] = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "t", "content": "y"},
+    ]
+    asked = {"model": "ok", "messages": history, "max_tokens": 9}
+    assert client.post("/v1/chat/completions", json=asked, headers=CLIENT).status_code == 200
+
+
+def test_a_model_name_of_any_length_is_not_taken(client: FlaskClient) -> None:
+    answer = ask(client, "x" * 300)
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, "model")
+    assert len(answer.data) < 400
