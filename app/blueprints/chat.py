@@ -70,7 +70,8 @@ def _complete(*, flat: bool) -> Response:
     opening = Task(
         lambda: claude.pool.open(
             route.connections, translate, stream=wants_stream, deadline_s=deadline_s, idle_s=idle_s
-        )
+        ),
+        discard=Reply.close,
     )
     if wants_stream:
         return _stream(opening, watch, started)

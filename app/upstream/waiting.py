@@ -88,10 +88,15 @@ T = TypeVar("T")
 
 
 class Task(Generic[T]):
-    """A function that runs in a greenlet of its own, so that its wait can be left and taken up again."""
+    """A function that runs in a greenlet of its own, so that its wait can be left and taken up again.
 
-    def __init__(self, function: Callable[[], T]) -> None:
+    What it returns goes to whoever asks for the result; if nobody does any more, to `discard`.
+    """
+
+    def __init__(self, function: Callable[[], T], discard: Callable[[T], None]) -> None:
         self._outcome: tuple[T | None, Exception | None] | None = None
+        self._discard = discard
+        self._is_abandoned = False
         self._greenlet = gevent.spawn(self._run, function)
 
     def _run(self, function: Callable[[], T]) -> None:
@@ -99,6 +104,8 @@ class Task(Generic[T]):
             self._outcome = (function(), None)
         except Exception as error:  # noqa: BLE001  # handed to whoever waits; gevent would print it
             self._outcome = (None, error)
+        if self._is_abandoned:
+            self._discard_outcome()
 
     def result(self, watch: ClientWatch, timeout_s: float | None) -> T:
         """What the function returned or raised. TimeoutError after `timeout_s` (None: never): it goes on, wait again.
@@ -119,4 +126,14 @@ class Task(Generic[T]):
         return value  # type: ignore[return-value]  # there is a value where there is no error
 
     def cancel(self) -> None:
-        self._greenlet.kill(block=False)
+        """For one whose result was not taken."""
+        self._is_abandoned = True
+        if self._outcome is None:
+            self._greenlet.kill(block=False)
+        else:
+            self._discard_outcome()
+
+    def _discard_outcome(self) -> None:
+        value = self._outcome[0] if self._outcome else None
+        if value is not None:
+            self._discard(value)

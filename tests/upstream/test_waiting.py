@@ -1,0 +1,71 @@
+"""Waits that end early: the function is stopped, and what it opened is closed."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from app.upstream.waiting import ClientGone, ClientWatch, Task
+
+NOBODY = ClientWatch({})
+
+
+def test_a_result_is_waited_for_in_parts() -> None:
+    may_end = Event()
+    task = Task(lambda: may_end.wait() and "done", discard=lambda _: None)
+    with pytest.raises(TimeoutError):
+        task.result(NOBODY, 0.01)
+    may_end.set()
+    assert task.result(NOBODY, None) == "done"
+
+
+def test_an_error_goes_to_whoever_waits() -> None:
+    def fail() -> str:
+        raise LookupError("no")
+
+    with pytest.raises(LookupError):
+        Task(fail, discard=lambda _: None).result(NOBODY, None)
+
+
+def test_a_wait_that_is_given_up_stops_the_function() -> None:
+    ended: list[str] = []
+
+    def wait_for_ever() -> str:
+        try:
+            Event().wait()
+        finally:
+            ended.append("ended")
+        return "never"
+
+    task = Task(wait_for_ever, discard=lambda _: None)
+    waiter = gevent.spawn(task.result, NOBODY, None)
+    gevent.idle()
+    waiter.kill(ClientGone())
+    gevent.idle()
+    assert ended == ["ended"]
+
+
+def test_a_result_that_nobody_takes_any_more_is_discarded() -> None:
+    discarded: list[str] = []
+    task = Task(lambda: "opened", discard=discarded.append)
+    gevent.idle()
+    task.cancel()
+    assert discarded == ["opened"]
+
+
+def test_a_result_that_comes_in_spite_of_the_stop_is_discarded() -> None:
+    discarded: list[str] = []
+
+    def stubborn() -> str:
+        with suppress(gevent.GreenletExit):
+            Event().wait()
+        return "opened"
+
+    task = Task(stubborn, discard=discarded.append)
+    gevent.idle()
+    task.cancel()
+    gevent.idle()
+    assert discarded == ["opened"]
