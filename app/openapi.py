@@ -14,13 +14,23 @@ from werkzeug.routing import Rule
 from app import __version__
 from app.api import Access, Endpoint, declared
 from app.schemas import base, chat
+from app.translate.fields import compatibility_table
 
+_ORDER = ("chat", "models", "config", "verify", "health")
+"""The blueprints as a reader wants them: first what a client calls."""
 _CONVERTER = re.compile(r"<(?:[a-z]+:)?([a-z_]+)>")
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     "client": [{"bearer": []}, {"x-api-key": []}],
     "client_or_admin": [{"bearer": []}, {"x-api-key": []}],
     "admin": [{"bearer": []}, {"x-api-key": []}],
     "metrics": [{"bearer": []}],
+}
+_NEEDS: dict[Access, str] = {
+    "anyone": "Needs no key.",
+    "client": "Needs a **client key**.",
+    "admin": "Needs an **admin key**.",
+    "client_or_admin": "Needs a **client key** or an **admin key**.",
+    "metrics": "Needs `METRICS_TOKEN` as Bearer, or a call from the machine itself.",
 }
 _FIELD_TYPES = {
     base.Boolean: "boolean",
@@ -37,6 +47,23 @@ _FIELD_TYPES = {
     chat.StreamOptions: "object",
     chat.Array: "array",
     chat.Stop: None,
+}
+_CHAT_ONLY_TRANSLATED: dict[str, dict[str, Any]] = {
+    "tool_choice": {},
+    "top_k": {"type": ["integer", "null"]},
+    "reasoning": {"type": ["object", "null"]},
+    "thinking": {"type": ["object", "null"]},
+}
+"""Fields of a chat request that its schema leaves to translate/."""
+_CHAT_DESCRIPTIONS = {
+    "model": "The id of a model, as `/v1/models` lists them, or an alias.",
+    "messages": "The conversation as OpenAI takes it: text, images, tool calls and their results.",
+}
+_EXAMPLES = {
+    chat.ChatRequestSchema: {
+        "model": "claude-sonnet-5",
+        "messages": [{"role": "user", "content": "Hello, Claude!"}],
+    },
 }
 _ERROR = {
     "type": "object",
@@ -80,13 +107,35 @@ def _specification(app: Flask) -> dict[str, Any]:
     spec.components.schema("Error", _ERROR)
     spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
     spec.components.security_scheme("x-api-key", {"type": "apiKey", "in": "header", "name": "x-api-key"})
-    for rule in sorted(app.url_map.iter_rules(), key=lambda r: r.rule):
+    for rule in sorted(app.url_map.iter_rules(), key=_place):
         endpoint = declared(app.view_functions[rule.endpoint])
         if endpoint is not None and endpoint.documented:
             methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
             operations = {method.lower(): _operation(endpoint, rule) for method in sorted(methods)}
             spec.path(_CONVERTER.sub(r"{\1}", rule.rule), operations=operations)
-    return spec.to_dict()
+    made = spec.to_dict()
+    _describe_chat_fields(made["components"]["schemas"]["ChatRequest"]["properties"])
+    return made
+
+
+def _place(rule: Rule) -> tuple[int, bool, str]:
+    part = rule.endpoint.partition(".")[0]
+    return _ORDER.index(part) if part in _ORDER else len(_ORDER), not rule.rule.startswith("/v1/"), rule.rule
+
+
+def field_rows() -> list[tuple[str, str, str]]:
+    """docs/compatibility.md's table: a chat request's field, what becomes of it, and how or why."""
+    rows = [line.strip("| ").split(" | ", 2) for line in compatibility_table().splitlines()[2:]]
+    return [(name.strip("`"), fate, why) for name, fate, why in rows]
+
+
+def _describe_chat_fields(properties: dict[str, Any]) -> None:
+    for name, schema in _CHAT_ONLY_TRANSLATED.items():
+        properties.setdefault(name, dict(schema))
+    for name, fate, why in field_rows():
+        if name in properties:
+            told = why if fate == "translated" else f"{fate[:1].upper()}{fate[1:]}. {why}"
+            properties[name].setdefault("description", _CHAT_DESCRIPTIONS.get(name, told))
 
 
 def _schema_name(schema: Any) -> str:
@@ -126,12 +175,14 @@ def _operation(endpoint: Endpoint, rule: Rule) -> dict[str, Any]:
         }
         | {"default": {"description": "An error", "content": {"application/json": {"schema": "Error"}}}},
     }
-    if endpoint.description:
-        operation["description"] = endpoint.description
+    operation["description"] = "\n\n".join(filter(None, (endpoint.description, _NEEDS.get(endpoint.access))))
     if endpoint.access in _SECURITY:
         operation["security"] = _SECURITY[endpoint.access]
     if endpoint.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": endpoint.body}}}
+        media: dict[str, Any] = {"schema": endpoint.body}
+        if endpoint.body in _EXAMPLES:
+            media["example"] = _EXAMPLES[endpoint.body]
+        operation["requestBody"] = {"required": True, "content": {"application/json": media}}
     return operation
 
 
