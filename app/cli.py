@@ -19,14 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.errors import ConfigError, GatewayError
+from app import __version__
+from app.command import ROOT, command
+from app.errors import ConfigError, GatewayError, NotFound
 from app.settings import RUNTIME_SETTINGS, Settings, demo_environment
 
 if TYPE_CHECKING:
     from flask import Flask
 
-ROOT = Path(__file__).resolve().parents[1]
 WHO = "command line"
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
+_FROM_ELSEWHERE = "From another machine: put this machine's name in place of 127.0.0.1"
 
 
 @contextmanager
@@ -39,7 +42,18 @@ def said_in_one_line() -> Iterator[None]:
         raise click.ClickException(error.message) from None
 
 
-@click.group()
+class _Group(click.Group):
+    """Lists its commands with the whole of their descriptions."""
+
+    group_class = type
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        cmd.short_help = cmd.short_help or cmd.help
+        super().add_command(cmd, name)
+
+
+@click.group(cls=_Group)
+@click.version_option(__version__, prog_name="dragoman")
 def main() -> None:
     """Dragoman lets OpenAI-compatible clients talk to Claude."""
 
@@ -52,6 +66,7 @@ def run() -> None:
         _check_runtime_settings(settings)
         _check_port(settings)
         _prepare(settings)
+    _say_where(settings)
     os.execv(
         sys.executable,
         [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT), "wsgi:app"],
@@ -95,12 +110,15 @@ def setup_link() -> None:
     """Print the link that makes the first admin account."""
     with said_in_one_line():
         settings = Settings.from_environment()
-        app = _app(settings)
+        app = _existing(settings)
         from app.storage import accounts
 
         if accounts.any_exists(app):
-            raise ConfigError("There is an admin already. A lost password: dragoman admin reset-password USERNAME.")
+            lost = command("admin", "reset-password", "USERNAME")
+            raise ConfigError(f"There is an admin already. A lost password: {lost}")
         click.echo(_setup_link(app, settings))
+        if _listens_everywhere(settings):
+            click.echo(_FROM_ELSEWHERE, err=True)
 
 
 @main.command("settings")
@@ -147,9 +165,11 @@ def admin_create(username: str, password_stdin: bool) -> None:
 def admin_reset_password(username: str, password_stdin: bool) -> None:
     """Set a new password; the account's sessions end."""
     with said_in_one_line():
-        app = _app(Settings.from_environment())
+        app = _existing(Settings.from_environment())
         from app.storage import accounts
 
+        if username.strip() not in {admin.username for admin in accounts.everyone(app)}:
+            raise NotFound(f"There is no admin called {username}.")
         accounts.set_password(app, username, _password(password_stdin), who=WHO)
         click.echo(f"{username} has a new password; earlier sessions have ended.")
 
@@ -168,7 +188,7 @@ def keys() -> None:
 def keys_create(name: str, owner: str, is_admin: bool, models: tuple[str, ...], days: int | None) -> None:
     """Make a key. It is shown this once."""
     with said_in_one_line():
-        app = _app(Settings.from_environment())
+        app = _existing(Settings.from_environment())
         _, secret = app.extensions["dragoman"].keys.create(
             name=name,
             owner=owner,
@@ -184,14 +204,18 @@ def keys_create(name: str, owner: str, is_admin: bool, models: tuple[str, ...], 
 def keys_list() -> None:
     """The keys made here, the newest first."""
     with said_in_one_line():
-        app = _app(Settings.from_environment())
+        app = _existing(Settings.from_environment())
+        rows = [("ID", "KEY", "SCOPE", "STATE", "NAME", "OWNER")]
         for key in app.extensions["dragoman"].keys.list():
-            state = "active"
+            state = "valid"
             if key.revoked_at is not None:
                 state = "revoked"
             elif key.expires_at is not None and key.expires_at <= time.time():
                 state = "expired"
-            click.echo("\t".join([key.id, key.masked, key.scope, state, key.name, key.owner]))
+            rows.append((key.id, key.masked, key.scope, state, key.name, key.owner))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for row in rows:
+            click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 @keys.command("revoke")
@@ -199,7 +223,7 @@ def keys_list() -> None:
 def keys_revoke(id: str) -> None:
     """Refuse a key from now on; every worker obeys within a second."""
     with said_in_one_line():
-        app = _app(Settings.from_environment())
+        app = _existing(Settings.from_environment())
         revoked = app.extensions["dragoman"].keys.revoke(id, who=WHO)
         click.echo(f"{revoked.id} ({revoked.name}) is revoked.")
 
@@ -213,7 +237,7 @@ def secrets_group() -> None:
 def secrets_reencrypt() -> None:
     """Encrypt every stored secret with the current secret key, so that earlier ones can be dropped."""
     with said_in_one_line():
-        app = _app(Settings.from_environment())
+        app = _existing(Settings.from_environment())
         done, lost = app.extensions["dragoman"].config.reencrypt(who=WHO)
         click.echo(f"{done} values are encrypted with the current secret key.")
         if lost:
@@ -223,7 +247,7 @@ def secrets_reencrypt() -> None:
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def simulator(arguments: tuple[str, ...]) -> None:
-    """A stand-in for Anthropic's API, for trying things out; --help tells its options."""
+    """A stand-in for Anthropic's API, to try things out with."""
     from app.simulator.server import main as serve
 
     serve(list(arguments))
@@ -237,6 +261,27 @@ def _app(settings: Settings, *, migrated: bool = True) -> Flask:
         from app.storage.migrate import upgrade
 
         upgrade(app)
+    return app
+
+
+def _existing(settings: Settings) -> Flask:
+    """For commands that look after a gateway: a database made for them in the wrong place would help nobody."""
+    from sqlalchemy import make_url
+
+    url = make_url(settings.database_uri)
+    path = Path(url.database or "") if settings.uses_sqlite else None
+    if path is not None and not path.exists():
+        place = path if settings.database_url else path.parent
+        variable = "DATABASE_URL" if settings.database_url else "INSTANCE_PATH"
+        remedy = f"Run this in Dragoman's folder, or set {variable}."
+        raise ConfigError(f"There is no Dragoman database in {place}. {remedy}")
+    app = _app(settings, migrated=False)
+    from app.storage.migrate import revision, upgrade
+
+    if revision(app) is None:
+        shown = url.render_as_string(hide_password=True)
+        raise ConfigError(f"There is no Dragoman database in {shown}. Start the gateway once: it makes one.")
+    upgrade(app)
     return app
 
 
@@ -283,14 +328,37 @@ def _prepare(settings: Settings) -> None:
     accounts.create_from_environment(app, settings)
     if not accounts.any_exists(app):
         click.echo(f"\n  Make the first admin account at:\n\n    {_setup_link(app, settings)}\n")
+        if _listens_everywhere(settings):
+            click.echo(f"  {_FROM_ELSEWHERE}\n")
+
+
+def _say_where(settings: Settings) -> None:
+    if settings.dragoman_demo:
+        click.echo(f"Demo: answers come from a simulator; data is in {_near(settings.instance_path)}")
+    url = _url(settings)
+    click.echo(f"Admin pages: {url}/admin   For your programs: {url}/v1   Stop with Ctrl-C.")
+
+
+def _near(path: Path) -> Path:
+    """Relative where it is below the folder one is in."""
+    whole, here = path.resolve(), Path.cwd()
+    return whole.relative_to(here) if whole.is_relative_to(here) else whole
+
+
+def _listens_everywhere(settings: Settings) -> bool:
+    return settings.host in _EVERYWHERE
+
+
+def _url(settings: Settings) -> str:
+    """Where a browser on this machine finds the gateway."""
+    return f"http://{_EVERYWHERE.get(settings.host, settings.host)}:{settings.port}"
 
 
 def _setup_link(app: Flask, settings: Settings) -> str:
     from app.storage import accounts
 
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}.get(settings.host, settings.host)
     token = accounts.setup_token(app.extensions["dragoman"].vault)
-    return f"http://{host}:{settings.port}/setup#token={token}"
+    return f"{_url(settings)}/setup#token={token}"
 
 
 def _password(from_stdin: bool) -> str:

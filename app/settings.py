@@ -91,6 +91,7 @@ def demo_environment(simulator_url: str) -> dict[str, str]:
     return {
         **given,
         "INSTANCE_PATH": str(folder),
+        "DRAGOMAN_DEMO": "true",
         "ENABLE_ANTHROPIC_API": "true",
         "ANTHROPIC_API_BASE_URLS": simulator_url,
         "ANTHROPIC_API_KEYS": "sk-ant-simulator",
@@ -134,6 +135,7 @@ class Settings:
     http_proxy: str = _setting("", "Proxy for http base URLs.", secret=True)
     no_proxy: str = _setting("", "Hosts that are reached without a proxy.")
     ssl_cert_file: str = _setting("", "PEM file of the certificate authorities to trust instead of the built-in ones.")
+    dragoman_demo: bool = _setting(False, "Tell on the pages that this is the demo; `make demo` sets it.")
     runtime: Mapping[str, str] = field(default_factory=dict, repr=False, metadata={"help": "", "secret": True})
 
     @classmethod

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from app import __version__
+from app.storage.accounts import SHORTEST_PASSWORD
 from tests.conftest import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,39 +69,76 @@ def test_a_taken_port_is_said_with_the_remedy(dragoman):
 
 
 def test_the_set_up_link_can_be_printed_again_until_there_is_an_admin(dragoman):
+    dragoman("migrate")
     link = dragoman("setup-link", PORT="4321").stdout
     assert re.fullmatch(r"http://127\.0\.0\.1:4321/setup#token=[0-9a-f]{40}\n", link)
-    assert dragoman("setup-link", PORT="4321", HOST="0.0.0.0").stdout == link
+    for_others = dragoman("setup-link", PORT="4321", HOST="0.0.0.0")
+    assert for_others.stdout == link
+    assert "From another machine" in for_others.stderr
     assert dragoman("admin", "create", "ann", "--password-stdin", stdin="password of ann\n").returncode == 0
-    assert "reset-password" in refused(dragoman("setup-link"))
+    assert "/dragoman admin reset-password USERNAME" in refused(dragoman("setup-link"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("setup-link",),
+        ("admin", "reset-password", "ann", "--password-stdin"),
+        ("keys", "create", "laptop"),
+        ("keys", "list"),
+        ("keys", "revoke", "key_none"),
+        ("secrets", "reencrypt"),
+    ],
+)
+def test_a_command_makes_no_database_in_the_wrong_place(dragoman, tmp_path, arguments):
+    said = refused(dragoman(*arguments, stdin="long enough for us\n"))
+    assert f"There is no Dragoman database in {tmp_path / 'instance'}. Run this in Dragoman's folder" in said
+    assert not (tmp_path / "instance").exists()
+
+
+def test_the_version_and_whole_descriptions_are_told(dragoman):
+    assert dragoman("--version").stdout == f"dragoman, version {__version__}\n"
+    told = dragoman("--help").stdout
+    assert "..." not in told.removeprefix(told.split("\n")[0])
+    assert "free one is picked" in dragoman("simulator", "--help").stdout
 
 
 def test_a_lost_password_can_be_reset(dragoman):
     dragoman("admin", "create", "ann", "--password-stdin", stdin="password of ann\n")
     done = dragoman("admin", "reset-password", "ann", "--password-stdin", stdin="another password\n")
     assert done.returncode == 0
-    assert "at least 8" in refused(dragoman("admin", "reset-password", "ann", "--password-stdin", stdin="short\n"))
-    assert "nobody" in refused(dragoman("admin", "reset-password", "nobody", "--password-stdin", stdin="long enough\n"))
+    short = refused(dragoman("admin", "reset-password", "ann", "--password-stdin", stdin="short\n"))
+    assert f"at least {SHORTEST_PASSWORD}" in short
+    said = refused(dragoman("admin", "reset-password", "nobody", "--password-stdin", stdin="short\n"))
+    assert said == "Error: There is no admin called nobody.\n"
 
 
 def test_keys_are_made_listed_and_revoked(dragoman):
+    dragoman("migrate")
     secret = dragoman("keys", "create", "laptop", "--owner", "ann", "--days", "30").stdout.strip()
     assert re.fullmatch(r"sk-dgm-[\w-]{40}", secret)
-    id, masked, *rest = dragoman("keys", "list").stdout.strip().split("\t")
-    assert (masked, rest) == (f"sk-dgm-…{secret[-4:]}", ["client", "active", "laptop", "ann"])
+    header, line = dragoman("keys", "list").stdout.splitlines()
+    assert header.split() == ["ID", "KEY", "SCOPE", "STATE", "NAME", "OWNER"]
+    id, *rest = line.split()
+    assert rest == [f"sk-dgm-…{secret[-4:]}", "client", "valid", "laptop", "ann"]
     assert "revoked" in dragoman("keys", "revoke", id).stdout
-    assert "\trevoked\t" in dragoman("keys", "list").stdout
+    assert "  revoked  " in dragoman("keys", "list").stdout
     assert "key_none" in refused(dragoman("keys", "revoke", "key_none"))
 
 
 def test_secrets_that_cannot_be_decrypted_are_named_and_left_alone(dragoman):
+    dragoman("migrate")
     assert "0 values" in dragoman("secrets", "reencrypt").stdout
 
 
 def test_the_first_start_prints_the_set_up_link_and_a_start_with_an_account_does_not(gateway):
     assert "/setup#token=" in gateway().log
     account = {"ADMIN_USERNAME": "ann", "ADMIN_PASSWORD": "password of ann"}
-    assert "/setup#token=" not in gateway(**account).log
+    running = gateway(**account)
+    assert "/setup#token=" not in running.log
+    assert (
+        f"Admin pages: {running.url}/admin   For your programs: {running.url}/v1   Stop with Ctrl-C.\n" in running.log
+    )
 
 
 def test_the_environments_account_can_sign_in_and_a_second_start_skips_the_preparations(gateway):
@@ -121,14 +160,16 @@ def test_the_demo_needs_no_key_and_takes_its_simulator_with_it(tmp_path):
     port = free_port()
     environment = {"PATH": os.environ["PATH"], "INSTANCE_PATH": str(tmp_path), "PORT": str(port)}
     environment["ADMIN_API_KEYS"] = "admin"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "demo"],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "demo"],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     def config():
         try:
@@ -141,6 +182,12 @@ def test_the_demo_needs_no_key_and_takes_its_simulator_with_it(tmp_path):
         assert shown["ENABLE_ANTHROPIC_API"]
         (simulator,) = shown["ANTHROPIC_API_BASE_URLS"]
         assert (tmp_path / "demo" / "dragoman.db").exists()
+        assert f"Demo: answers come from a simulator; data is in {tmp_path / 'demo'}\n" in log.read_text()
+        assert "This is the demo" in requests.get(f"http://127.0.0.1:{port}/docs", timeout=5).text
+        models = requests.get(f"http://127.0.0.1:{port}/models", headers={"x-api-key": "admin"}, timeout=5).json()
+        names = [model["id"].startswith("sim-") for model in models["data"]]
+        assert names == sorted(names)
+        assert not names[0]
         process.send_signal(signal.SIGTERM)
         process.wait(20)
         with pytest.raises(requests.ConnectionError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Blueprint, flash, g, render_template, request, session, url_for
+from markupsafe import Markup, escape
 from werkzeug.wrappers import Response as AnyResponse
 
 from app import access
@@ -16,6 +18,7 @@ from app.blueprints.pages import (
     answer,
     author,
     current_snapshot,
+    our_command,
     page,
     password_errors,
     see_other,
@@ -26,6 +29,7 @@ from app.blueprints.pages import (
 )
 from app.errors import Conflict, Forbidden, GatewayError, InvalidRequest, NotFound, TooManyRequests, Unauthenticated
 from app.forms import at_its_field
+from app.openapi import field_rows
 from app.services import services, upstream
 from app.storage import accounts, audit
 from app.storage.config import Connection
@@ -50,6 +54,29 @@ def moment(seconds: int) -> str:
 def once() -> str:
     """Names one showing of a form, so that sending it again by a reload can be told."""
     return secrets.token_urlsafe(9)
+
+
+blueprint.add_app_template_global(our_command, "command")
+
+
+@blueprint.app_template_global("shortest_password")
+def shortest_password() -> int:
+    return accounts.SHORTEST_PASSWORD
+
+
+@blueprint.app_template_filter("code_spans")
+def code_spans(text: str) -> Markup:
+    """The little of Markdown that descriptions hold."""
+    spans = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", spans))  # escaped before
+
+
+blueprint.add_app_template_global(field_rows)
+
+
+@blueprint.app_template_global("is_demo")
+def is_demo() -> bool:
+    return services().settings.dragoman_demo
 
 
 @blueprint.get("/admin/login")

@@ -10,13 +10,14 @@ import orjson
 from flask import Flask, Response, current_app, g, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from app.command import ROOT, command_in_our_folder
 from app.errors import InvalidRequest
 from app.services import services, upstream
+from app.storage.accounts import SHORTEST_PASSWORD
 from app.storage.config import ConfigSnapshot, Connection
 from app.upstream.catalogue import OVERLAY
 from app.upstream.verification import Verification, verify
 
-SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 1000
 
 
@@ -50,6 +51,16 @@ def current_snapshot() -> ConfigSnapshot:
     """As the database has it now: another worker may have saved a moment ago."""
     services().config.refresh()
     return services().config.snapshot
+
+
+def our_command(*arguments: str) -> str:
+    """As somebody types it on the gateway's machine, in Dragoman's folder."""
+    settings = services().settings
+    if not settings.dragoman_demo:
+        return command_in_our_folder(*arguments)
+    folder = settings.instance_path.resolve()
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    return f"INSTANCE_PATH={shown} {command_in_our_folder(*arguments)}"
 
 
 def try_out(connection: Connection) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, flash, render_template, request, session, url_for
+from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from app.access import check_csrf, start_session
@@ -16,6 +17,7 @@ from app.blueprints.pages import (
     answer,
     author,
     current_snapshot,
+    our_command,
     page,
     password_errors,
     refused,
@@ -50,10 +52,10 @@ def create_account() -> AnyResponse:
     if accounts.is_setup_token(services().vault, form.get("token", "")):
         session[_ADMITTED] = True  # the token need not be pasted again when a field is wrong
     if not session.get(_ADMITTED):
-        errors["token"] = (
+        errors["token"] = Markup(
             "This is not the set-up token. Open the whole link that the gateway printed when it started; "
-            "the command `dragoman setup-link` prints it again."
-        )
+            "in Dragoman's folder, <code>{}</code> prints it again."
+        ).format(our_command("setup-link"))
     username, password = form.get("username", "").strip(), form.get("password", "")
     if not username:
         errors["username"] = "Choose a user name."

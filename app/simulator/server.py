@@ -40,6 +40,20 @@ PARAMETER_HEADERS = {
     "x-sim-retry-after": "retry_after",
 }
 PAGE_LIMIT, MAX_PAGE_LIMIT = 20, 1000
+_HELP = """\
+A stand-in for Anthropic's Messages API on this machine, for trying things out
+without a key of Anthropic's. It prints its URL, and stops with Ctrl-C.
+
+Use that URL as a connection's base URL, with any key that begins with sk-ant-.
+Claude's own model names are answered with made-up text. Further models each
+play one part:
+
+  sim-text                a few words; sim-text:tokens=200,gap_ms=10,ttft_ms=50
+                          says how many, how fast, and after how long
+  sim-cut-3               a stream that breaks off after three events
+  sim-error-529           an error with that status
+
+GET /v1/models lists them all."""
 
 
 @dataclass(slots=True)
@@ -295,12 +309,13 @@ async def serve(
 
 def main(argv: list[str]) -> None:
     """`dragoman simulator`: see `--help`."""
-    parser = argparse.ArgumentParser(prog="dragoman simulator", description=scenarios.__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--port", type=int, required=True, help="0 picks a free one")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--tls-cert", type=Path)
-    parser.add_argument("--tls-key", type=Path)
-    parser.add_argument("--replay", type=Path, help="a recording, or a directory of them")
+    parser = argparse.ArgumentParser(
+        prog="dragoman simulator", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; without it a free one is picked")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve https with this certificate (PEM)")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key, unless it is in the same file")
+    parser.add_argument("--replay", type=Path, metavar="PATH", help="answer from recordings: one, or a folder of them")
     options = parser.parse_args(argv)
     asyncio.run(serve(options.port, options.host, options.tls_cert, options.tls_key, options.replay))
