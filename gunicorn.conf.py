@@ -24,7 +24,7 @@ except ConfigError as error:
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
-worker_class = "gevent"
+worker_class = "app.worker.Worker"
 worker_connections = 10_000
 preload_app = True
 proc_name = "dragoman"
@@ -34,27 +34,52 @@ keepalive = 5  # idle connections hold up a worker that stops
 control_socket_disable = True  # it lies at one place per user, where two gateways would meet
 loglevel = _settings.log_level.lower()
 accesslog = None
-forwarded_allow_ips = "127.0.0.1,::1"
+# Scheme, host and client are read from headers by ProxyFix alone, as TRUSTED_PROXIES says.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers = {}
 limit_request_line = 8190
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
-prepare_metrics_folder(_settings)
+prepare_metrics_folder()
+
+
+def on_starting(server):
+    """Our own log lines come out as gunicorn's do."""
+    import logging
+
+    ours = logging.getLogger("app")
+    ours.handlers = server.log.error_log.handlers
+    ours.propagate = False
 
 
 def when_ready(server):
     """All imports are done: what they made will live on, so that no collection need look at it again."""
+    from app import metrics
+
+    metrics.settle(server.pid)  # importing it made gauges of the master's own
     gc.enable()
     gc.collect()
     gc.freeze()
 
 
+def post_fork(server, worker):
+    from app import metrics
+
+    metrics.reserve(worker.pid)
+
+
 def post_worker_init(worker):
+    import signal
+
     from app import start_background_work
 
+    # Ctrl-C reaches the whole group, and the master then tells its workers what to do: once is enough.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     start_background_work(worker.wsgi)
 
 
 def child_exit(server, worker):
-    from prometheus_client import multiprocess
+    from app import metrics
 
-    multiprocess.mark_process_dead(worker.pid)
+    metrics.settle(worker.pid)

@@ -95,4 +95,8 @@ def _one_slash(inner: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[
 
 def start_background_work(app: Flask) -> list[Any]:
     """What a worker does beside requests: follow the configuration. Call once in each worker, after the fork."""
-    return [app.extensions["dragoman"].config.watch()]
+    from app import metrics
+
+    config = app.extensions["dragoman"].config
+    config.on_watch.append(lambda: metrics.GENERATION.set(config.snapshot.generation))
+    return [config.watch()]

@@ -1,19 +1,27 @@
 """What is counted, for Prometheus.
 
-With several workers prometheus_client keeps the counts in files of PROMETHEUS_MULTIPROC_DIR (gunicorn.conf.py sets it),
-so that any worker answers for all.
+Under gunicorn prometheus_client keeps the counts in files of PROMETHEUS_MULTIPROC_DIR (gunicorn.conf.py sets it), one
+of each kind for each worker, so that any worker answers for all.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client.values import ValueClass
 
+from app.settings import metrics_folder
 from app.storage.config import Connection
 
+log = logging.getLogger(__name__)
+_RESERVED_BYTES = 256 * 1024  # about a thousand series of each kind
 REQUESTS = Counter("dragoman_requests_total", "Requests by route and status.", ["route", "status"])
 SECONDS = Histogram(
     "dragoman_request_seconds",
@@ -26,7 +34,9 @@ ANSWERS = Counter(
 )
 TOKENS = Counter("dragoman_tokens_total", "Tokens by connection and class.", ["connection", "class"])
 WARNINGS = Counter("dragoman_warnings_total", "x-gateway-warnings by code.", ["code"])
-GENERATION = Gauge("dragoman_config_generation", "Generation of the configuration in force.", multiprocess_mode="min")
+GENERATION = Gauge(
+    "dragoman_config_generation", "The configuration in force.", multiprocess_mode="livemin"
+)
 
 
 def count_answer(connection: Connection, ending: str, usage: Mapping[str, Any]) -> None:
@@ -39,6 +49,35 @@ def count_answer(connection: Connection, ending: str, usage: Mapping[str, Any]) 
 def count_warnings(codes: Iterable[str]) -> None:
     for code in codes:
         WARNINGS.labels(code).inc()
+
+
+def reserve(pid: int) -> None:
+    """Space for a worker's files: writing to a mapped file that finds none would kill the worker."""
+    for path in _files(pid):
+        try:
+            with path.open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, _RESERVED_BYTES)
+        except OSError as error:
+            log.warning("metrics: no space for %s (%s)", path, error.strerror)
+
+
+def settle(pid: int) -> None:
+    """A worker has ended: its counts stay, the space it did not use is given back, and so are its gauges."""
+    for path in _files(pid):
+        with suppress(OSError):
+            if path.name.startswith("gauge_live"):
+                path.unlink()
+                continue
+            with path.open("r+b") as file:
+                (used,) = struct.unpack("=i", file.read(4))  # prometheus_client's format: how much of it is in use
+                file.truncate(max(used, 8))
+
+
+def _files(pid: int) -> list[Path]:
+    folder = metrics_folder()
+    if folder is None:
+        return []
+    return [folder / f"{kind}_{pid}.db" for kind in ("counter", "histogram", "gauge_livemin")]
 
 
 def exposition() -> bytes:

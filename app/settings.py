@@ -6,21 +6,28 @@ here: an admin changes them while the gateway runs, and storage/config.py keeps 
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import os
+import re
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from app.errors import ConfigError
+from app.errors import ConfigError, shown
 
+ROOT = Path(__file__).resolve().parents[1]
 RuntimeType = Literal["bool", "int", "str", "list", "object", "objects"]
 
 
 @dataclass(frozen=True)
 class RuntimeSetting:
     """A setting that lives in the database. `type` names its JSON shape; in the environment a list is
-    comma-separated, an object and a list of objects are JSON. `choices` limits a string, `minimum` an integer."""
+    separated by commas or semicolons, an object and a list of objects are JSON. `choices` limits a string, `minimum`
+    an integer."""
 
     name: str
     type: RuntimeType
@@ -87,7 +94,7 @@ def demo_environment(simulator_url: str) -> dict[str, str]:
     """The environment of a gateway that knows nothing but the simulator, and keeps apart from the real one."""
     not_taken = ("ANTHROPIC_", "DATABASE_URL", "SECRET_KEY")
     given = {k: v for k, v in os.environ.items() if not k.startswith(not_taken)}  # noqa: TID251  # this file reads it
-    folder = Path(given.get("INSTANCE_PATH") or "instance") / "demo"
+    folder = Path(given.get("INSTANCE_PATH") or ROOT / "instance") / "demo"
     return {
         **given,
         "INSTANCE_PATH": str(folder),
@@ -104,7 +111,8 @@ def _setting(default: Any, help: str, *, secret: bool = False) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """Process settings: the field `host` is the variable HOST. Lists are comma-separated in the environment."""
+    """Process settings: the field `host` is the variable HOST. Lists are separated by commas or semicolons in the
+    environment."""
 
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(4117, "Port to listen on.")
@@ -142,7 +150,7 @@ class Settings:
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Raises ConfigError that names the variable."""
         environ = os.environ if environ is None else environ  # noqa: TID251  # this is that reader
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = {"instance_path": ROOT / "instance"}  # wherever the command is given
         for each in fields(cls):
             if each.name == "runtime":
                 continue
@@ -178,7 +186,7 @@ def _parse(name: str, raw: str, default: Any) -> Any:
         try:
             return int(raw)
         except ValueError:
-            raise ConfigError(f"{name} must be a whole number, not {raw!r}.") from None
+            raise ConfigError(f"{name} must be a whole number, not {shown(raw)}.") from None
     if isinstance(default, tuple):
         return tuple(split_list(raw))
     return Path(raw) if isinstance(default, Path) else raw
@@ -187,7 +195,7 @@ def _parse(name: str, raw: str, default: Any) -> Any:
 def _check(settings: Settings) -> None:
     """What a worker would stumble over only after it was started."""
     if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise ConfigError(f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {settings.log_level!r}.")
+        raise ConfigError(f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {shown(settings.log_level)}.")
     for name, least, most in (
         ("PORT", 0, 65_535),
         ("WEB_CONCURRENCY", 1, 1_000),
@@ -202,12 +210,13 @@ def _check(settings: Settings) -> None:
 def parse_bool(name: str, raw: str) -> bool:
     known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     if raw.lower() not in known:
-        raise ConfigError(f"{name} must be true or false, not {raw!r}.")
+        raise ConfigError(f"{name} must be true or false, not {shown(raw)}.")
     return known[raw.lower()]
 
 
 def split_list(raw: str) -> list[str]:
-    return [part.strip() for part in raw.split(",") if part.strip()]
+    """At commas, and at semicolons as Open WebUI has it; neither stands in a URL or a key."""
+    return [part.strip() for part in re.split("[,;]", raw) if part.strip()]
 
 
 def settings_table() -> str:
@@ -236,11 +245,61 @@ def _shown(default: Any) -> str:
     return "" if default in ("", {}) else str(default)
 
 
-def prepare_metrics_folder(settings: Settings) -> None:
-    """An empty folder for the counts of this start's workers, named to prometheus_client, which reads it from the
-    environment. Call before prometheus_client is imported."""
-    folder = settings.instance_path.resolve() / f"metrics-{settings.port}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for left_over in folder.glob("*.db"):
-        left_over.unlink(missing_ok=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # noqa: TID251  # the only way to tell it
+def prepare_metrics_folder() -> None:
+    """A folder for the counts of this master's workers, named to prometheus_client, which reads it from the
+    environment. Call before prometheus_client is imported; called again (a reload) it keeps the counts.
+
+    In memory: prometheus_client maps these files, and a full disk under a mapped file kills the process.
+    """
+    if os.getpid() in _metrics_folders:
+        return
+    place = Path("/dev/shm") if os.access("/dev/shm", os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    for left_over in place.glob(f"{_METRICS_PREFIX}*"):
+        _remove_unless_in_use(left_over)
+    while True:
+        folder = tempfile.mkdtemp(prefix=_METRICS_PREFIX, dir=place)  # mode 0700
+        lock = _locked(folder)
+        if lock is not None and os.path.isdir(folder):
+            break
+    _metrics_folders[os.getpid()] = lock
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # noqa: TID251  # the only way to tell it
+    atexit.register(_remove_at_exit, os.getpid(), folder)
+
+
+def metrics_folder() -> Path | None:
+    """None where a process counts for itself alone."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")  # noqa: TID251  # see prepare_metrics_folder()
+    return Path(folder) if folder else None
+
+
+_METRICS_PREFIX = "dragoman-metrics-"
+_metrics_folders: dict[
+    int, int
+] = {}  # by process; open and locked: workers share the lock, a successor does not
+
+
+def _locked(folder: str | Path) -> int | None:
+    """Held by the process and its children until the last of them has ended, however it ended."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_unless_in_use(folder: Path) -> None:
+    """What a master that was killed left behind."""
+    lock = _locked(folder)
+    if lock is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_at_exit(pid: int, folder: str) -> None:
+    if os.getpid() == pid:  # workers leave by the same door
+        shutil.rmtree(folder, ignore_errors=True)

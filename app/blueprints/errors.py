@@ -6,10 +6,11 @@ import logging
 
 import orjson
 from flask import Flask, Response, g, render_template, request
+from gunicorn.http.errors import NoMoreData, ParseException  # type: ignore[import-untyped]  # it comes without types
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from app import errors
-from app.errors import GatewayError
+from app.errors import GatewayError, shown
 
 log = logging.getLogger(__name__)
 PAGE_PREFIXES = ("/admin", "/setup")
@@ -18,6 +19,8 @@ PAGE_PREFIXES = ("/admin", "/setup")
 def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(GatewayError, render)
     app.register_error_handler(HTTPException, lambda error: render(from_http(error)))
+    for malformed in (ParseException, NoMoreData):  # found while a chunked body is read
+        app.register_error_handler(malformed, lambda error: render(_unreadable_body(error)))
     app.register_error_handler(Exception, lambda error: render(_unforeseen(error)))
 
 
@@ -41,7 +44,7 @@ def _upstream_request_id(error: GatewayError) -> str | None:
 def from_http(error: HTTPException) -> GatewayError:
     """Flask's and Werkzeug's own errors in our words."""
     status = error.code or 500
-    url = f"{request.method} {request.path}"
+    url = f"{request.method} {request.path[:100]}"
     if status == 404:
         return errors.NotFound(f"Unknown request URL: {url}. See /docs for what there is.", code="unknown_url")
     if status == 405:
@@ -62,6 +65,11 @@ def body_too_large() -> errors.RequestTooLarge:
 
     limit = current_app.config["MAX_CONTENT_LENGTH"]
     return errors.RequestTooLarge(f"The request body is larger than {limit} bytes, the most this gateway takes.")
+
+
+def _unreadable_body(error: Exception) -> GatewayError:
+    reason = "it ended too early" if isinstance(error, NoMoreData) else shown(str(error).strip())
+    return errors.InvalidRequest(f"The body of your request could not be read: {reason}.")
 
 
 def _unforeseen(error: Exception) -> GatewayError:

@@ -96,7 +96,6 @@ def _database_answers() -> bool:
 @blueprint.get("/metrics")
 @endpoint("metrics", "Counts for Prometheus", answers={200: "text/plain"})
 def prometheus() -> Response:
-    metrics.GENERATION.set(services().config.snapshot.generation)
     return Response(metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -1,0 +1,221 @@
+"""The service as an operator meets it: starting, reloading and stopping gunicorn, its counts, its log, and its answers
+to what is no request."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from app.settings import Settings, split_list
+from tests.conftest import CLIENT, ROOT, Gateway, GatewayMaker, wait_for
+
+
+def workers_of(running: Gateway) -> set[int]:
+    children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text()
+    return {int(pid) for pid in children.split()}
+
+
+def metrics_folder(pid: int) -> Path:
+    """Where a gateway keeps its counts: the folder that it holds open."""
+    found = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
+    return next(Path(path) for path in found if "/dragoman-metrics-" in path and not path.endswith(".db"))
+
+
+def counted(running: Gateway, series: str) -> float:
+    text = requests.get(running.url + "/metrics", timeout=5).text
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(series))
+
+
+def reload(running: Gateway) -> None:
+    before = workers_of(running)
+    running.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: workers_of(running) and not workers_of(running) & before, within_s=20, what="the reload")
+
+    def answers() -> bool:
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.get(running.url + "/healthz", timeout=5).ok
+        return False
+
+    wait_for(answers, within_s=20)
+
+
+class TestCounts:
+    def test_they_are_kept_in_memory_by_their_owner_alone_and_removed_at_the_end(self, gateway: GatewayMaker) -> None:
+        running = gateway()
+        folder = metrics_folder(running.process.pid)
+        if os.access("/dev/shm", os.W_OK):
+            assert folder.parent == Path("/dev/shm")
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert not list(running.instance.glob("metrics*"))
+        running.stop()
+        assert not folder.exists()
+
+    def test_a_full_disk_cannot_take_space_from_under_them(self, gateway: GatewayMaker) -> None:
+        running = gateway()
+        (worker,) = workers_of(running)
+        requests.get(running.url + "/v1/models", headers=CLIENT, timeout=5)
+        files = list(metrics_folder(running.process.pid).glob(f"*_{worker}.db"))
+        assert len(files) == 3
+        for file in files:
+            assert file.stat().st_blocks * 512 >= file.stat().st_size
+
+    def test_they_survive_a_reload(self, gateway: GatewayMaker, simulator: str) -> None:
+        running = gateway(
+            ENABLE_ANTHROPIC_API="true", ANTHROPIC_API_KEYS="sk-ant-test", ANTHROPIC_API_BASE_URLS=simulator
+        )
+        folder = metrics_folder(running.process.pid)
+        chat = {"model": "sim-text", "messages": [{"role": "user", "content": "Hi"}]}
+        for number in range(1, 4):
+            answer = requests.post(f"{running.url}/v1/chat/completions", headers=CLIENT, json=chat, timeout=20)
+            assert answer.ok, answer.text
+            assert counted(running, "dragoman_answers_total") == number
+            reload(running)
+        assert counted(running, "dragoman_answers_total") == 3
+        assert metrics_folder(running.process.pid) == folder
+
+    def test_two_gateways_do_not_share_them_and_a_killed_ones_are_cleared_away(self, gateway: GatewayMaker) -> None:
+        one, other = gateway(), gateway()
+        mine, others = metrics_folder(one.process.pid), metrics_folder(other.process.pid)
+        assert mine != others
+        one.kill()
+        assert mine.exists()
+        gateway()
+        assert others.exists()
+        assert not mine.exists()
+
+    def test_the_generation_is_that_of_the_worker_furthest_behind(self, gateway: GatewayMaker) -> None:
+        running = gateway(WEB_CONCURRENCY="2")
+        generation = running.post("/config/update", {"COMPAT": "strict"}).json()["generation"]
+        wait_for(lambda: counted(running, "dragoman_config_generation ") == generation)
+
+
+class TestHeadersOfOthers:
+    @pytest.mark.parametrize(
+        "headers",
+        [{"SCRIPT_NAME": "/zzz"}, {"PATH_INFO": "/zzz"}, {"Script-Name": "/zzz"}, {"X-Forwarded-Proto": "https"}],
+    )
+    def test_only_trusted_proxies_tell_paths_and_schemes(
+        self, module_gateway: GatewayMaker, headers: dict[str, str]
+    ) -> None:
+        running = shared(module_gateway)
+        answer = requests.get(running.url + "/v1", headers=headers, timeout=5)
+        assert (answer.status_code, answer.json()) == (200, {"status": True})
+        page = requests.get(running.url + "/setup", headers=headers, timeout=5)
+        assert "Secure" not in page.headers.get("set-cookie", "")
+
+    def test_a_trusted_proxy_tells_the_scheme(self, gateway: GatewayMaker) -> None:
+        running = gateway(TRUSTED_PROXIES="1")
+        page = requests.get(running.url + "/setup", headers={"X-Forwarded-Proto": "https"}, timeout=5)
+        assert "Secure" in page.headers["set-cookie"]
+
+
+_shared: list[Gateway] = []
+
+
+def shared(maker: GatewayMaker) -> Gateway:
+    if not _shared or _shared[0].process.poll() is not None:
+        _shared[:] = [maker()]
+    return _shared[0]
+
+
+def raw(running: Gateway, request: bytes) -> tuple[int, str, bytes]:
+    """Status, content type and body of the first answer to these bytes."""
+    port = int(running.url.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := connection.recv(65_536):
+                received += data
+    head, _, body = received.partition(b"\r\n\r\n")
+    status = int(head.split()[1])
+    kind = re.search(rb"(?i)content-type: ([^\r]+)", head)
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    assert kind
+    assert length
+    return status, kind[1].decode(), body[: int(length[1])]
+
+
+class TestWhatIsNoRequest:
+    @pytest.mark.parametrize(
+        ("request_bytes", "status"),
+        [
+            (b"rubbish\r\n\r\n", 400),
+            (b"GET /v1 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+            (b"GET /v1 HTTP/9.9\r\nHost: a\r\n\r\n", 400),
+            (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"GET /v1 HTTP/1.1\r\nHost: a\r\nx: " + b"x" * 9000 + b"\r\n\r\n", 431),
+            (b"GET /v1 HTTP/1.1\r\nHost: a\r\n bad: 1\r\n\r\n", 400),
+            (b"POST /v1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+        ],
+    )
+    def test_it_is_refused_in_openais_envelope(
+        self, module_gateway: GatewayMaker, request_bytes: bytes, status: int
+    ) -> None:
+        import orjson
+
+        found, kind, body = raw(shared(module_gateway), request_bytes)
+        assert kind == "application/json"
+        error = orjson.loads(body)["error"]
+        assert (found // 100, set(error)) == (status // 100, {"message", "type", "param", "code"})
+        assert error["type"] == "invalid_request_error"
+        assert 0 < len(error["message"]) <= 201
+
+    @pytest.mark.parametrize("path", ["/v1/chat/completions", "/config/update"])
+    @pytest.mark.parametrize("chunks", [b"zz\r\n", b"5\r\n{}", b"2\r\n{}zz", b"0;\x01=\r\n\r\n"])
+    def test_malformed_chunks_are_a_400(self, module_gateway: GatewayMaker, path: str, chunks: bytes) -> None:
+        running = shared(module_gateway)
+        head = f"POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nx-api-key: admin-key-of-the-tests\r\n"
+        status, kind, body = raw(running, head.encode() + b"\r\n" + chunks)
+        assert (status, kind) == (400, "application/json"), body
+        assert "Traceback" not in running.log
+
+
+class TestStopping:
+    def test_ctrl_c_ends_without_a_traceback(self, gateway: GatewayMaker) -> None:
+        for _ in range(3):
+            running = gateway(WEB_CONCURRENCY="2")
+            requests.get(running.url + "/v1/models", headers=CLIENT, timeout=5)
+            os.killpg(running.process.pid, signal.SIGINT)
+            assert running.process.wait(10) == 0
+            assert "Traceback" not in running.log
+
+    def test_our_lines_in_the_log_look_like_gunicorns(self, gateway: GatewayMaker) -> None:
+        running = gateway(ANTHROPIC_API_BASE_URLS="http://a,http://b", ANTHROPIC_API_KEYS="one;two;three")
+
+        def lines_of_ours() -> list[str]:
+            return [line for line in running.log.splitlines() if "ANTHROPIC_API_BASE_URLS" in line]
+
+        lines: list[str] = wait_for(lines_of_ours, what="the lists that do not pair up are in the log")
+        for line in lines:
+            assert re.match(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[\d+\] \[(ERROR|WARNING)\] ", line), line
+
+
+class TestTheEnvironment:
+    def test_lists_are_separated_by_commas_or_semicolons(self) -> None:
+        assert split_list("a, b;c;;d ,") == ["a", "b", "c", "d"]
+        assert Settings.from_environment({"GATEWAY_API_KEYS": "one;two"}).gateway_api_keys == ("one", "two")
+
+    def test_the_usual_folder_is_the_same_wherever_a_command_is_given(self, tmp_path: Path) -> None:
+        code = "from app.settings import Settings; print(Settings.from_environment().database_uri)"
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+        said = {
+            subprocess.run(
+                [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for folder in (ROOT, tmp_path)
+        }
+        assert said == {f"sqlite:///{ROOT / 'instance' / 'dragoman.db'}"}
+
+    def test_a_folder_that_is_given_is_taken_as_it_is(self) -> None:
+        assert Settings.from_environment({"INSTANCE_PATH": "here"}).instance_path == Path("here")
