@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import orjson
+import pydantic
 import pytest
 import requests
 from openai import OpenAI
@@ -400,3 +401,25 @@ def test_a_running_stream_is_finished_when_the_service_stops_or_reloads(
         text = b"\n".join(lines)
     assert text.rstrip().endswith(b"data: [DONE]")
     assert text.count(b'"content":" w') == 59
+
+
+class Review(pydantic.BaseModel):
+    stars: int = pydantic.Field(ge=1, le=5)
+    text: str
+    tags: list[str] | None = None
+
+
+@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-sonnet-4-5"])
+def test_the_sdk_parses_structured_answers(client: OpenAI, model: str) -> None:
+    parsed = client.chat.completions.parse(model=model, messages=HI, response_format=Review)
+    assert isinstance(parsed.choices[0].message.parsed, Review)
+    with client.chat.completions.stream(model=model, messages=HI, response_format=Review) as stream:
+        assert isinstance(stream.get_final_completion().choices[0].message.parsed, Review)
+
+
+def test_a_list_is_given_as_a_list(client: OpenAI) -> None:
+    schema: Any = {"name": "numbers", "schema": {"type": "array", "items": {"type": "integer"}}}
+    answer = client.chat.completions.create(
+        model="claude-opus-5-5", messages=HI, response_format={"type": "json_schema", "json_schema": schema}
+    )
+    assert isinstance(orjson.loads(answer.choices[0].message.content or ""), list)

@@ -30,6 +30,7 @@ class ModelFacts:
     forced_tool: bool = False
     mid_system: bool = False
     image_input: bool = True
+    structured_outputs: bool = True
 
     @property
     def thinks_by_default(self) -> bool:
@@ -78,8 +79,9 @@ def with_upstream(facts: ModelFacts, info: Mapping[str, Any]) -> ModelFacts:
     if effort:
         levels = ("low", "medium", "high", "xhigh", "max")
         known["effort"] = tuple(e for e in levels if _supported(effort.get(e))) if _supported(effort) else ()
-    if capabilities.get("image_input"):
-        known["image_input"] = _supported(capabilities["image_input"])
+    for name in ("image_input", "structured_outputs"):
+        if capabilities.get(name):
+            known[name] = _supported(capabilities[name])
     return replace(facts, **known)
 
 

@@ -38,6 +38,8 @@ _MAPPED = {
     "top_p": "Where the model takes it, and not beside a temperature.",
     "top_k": "Where the model takes it; 0 and below mean off.",
     "n": "1 only, for now.",
+    "response_format": "json_schema: `output_config.format`, or in words where Claude cannot enforce the "
+    "schema (told as `schema_not_enforced`); json_object: in words. Prose around the JSON is stripped then.",
     "stop": "`stop_sequences`; white space, which Claude refuses, is cut at by the gateway.",
     "stream": "Server-sent events.",
     "stream_options": "`include_usage`.",
@@ -71,9 +73,6 @@ FIELDS: Mapping[str, Field] = {
         "rejected",
         'This gateway cannot produce audio; modalities must be ["text"].',
         lambda v: v not in (None, ["text"]),
-    ),
-    "response_format": Field(
-        "later", "Structured output is not translated yet.", lambda v: v not in (None, {"type": "text"})
     ),
     "functions": Field("later", "Use tools; the older functions are not translated yet."),
     "function_call": Field("later", "Use tool_choice; the older function_call is not translated yet."),

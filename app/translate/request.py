@@ -17,6 +17,7 @@ from app.translate.facts import ModelFacts
 from app.translate.fields import check_fields
 from app.translate.messages import Conversation, to_conversation
 from app.translate.notes import Notes
+from app.translate.output_format import to_output_format
 from app.translate.reasoning import Reasoning, to_reasoning
 from app.translate.sampling import to_sampling
 from app.translate.tools import ToolNames, to_tool_choice, to_tools
@@ -55,6 +56,10 @@ class ReplyContext:
     """Upstream name to the client's, of the tools that had to be renamed."""
     stops: tuple[str, ...] = ()
     """Stop strings that Claude refuses, so that the gateway cuts at them."""
+    strips_json: bool = False
+    """Prose around a JSON object is left out."""
+    unwraps_json: bool = False
+    """The answer is the value of the only property of the object that Claude writes."""
     exposes_reasoning: bool = True
     metadata: Mapping[str, str] | None = None
     message_sources: tuple[int, ...] = ()
@@ -79,7 +84,10 @@ def to_message_params(request: Mapping[str, Any], facts: ModelFacts, options: Op
     notes = Notes(strict=options.strict)
     check_fields(request, notes)
     names = ToolNames()
-    conversation = to_conversation(request["messages"], facts, names, notes)
+    output = to_output_format(request.get("response_format"), facts, notes)
+    # Claude takes no prefill beside an enforced format; continuing is then asked for in words.
+    conversation_facts = replace(facts, prefill=False) if output.enforced else facts
+    conversation = to_conversation(request["messages"], conversation_facts, names, notes)
     max_tokens, limit_is_explicit = _max_tokens(request, facts, options, notes)
     reasoning = to_reasoning(
         request,
@@ -96,12 +104,14 @@ def to_message_params(request: Mapping[str, Any], facts: ModelFacts, options: Op
 
     body: dict[str, Any] = {"model": facts.id, "max_tokens": max_tokens}
     optional = {
-        "system": conversation.system,
+        "system": [*conversation.system, *([output.instruction] if output.instruction else [])],
         "messages": conversation.messages,
         "tools": tools,
         "tool_choice": tool_choice,
         "thinking": reasoning.thinking,
-        "output_config": {"effort": reasoning.effort} if reasoning.effort else None,
+        "output_config": {
+            name: value for name, value in (("effort", reasoning.effort), ("format", output.enforced)) if value
+        },
         "stop_sequences": stop_sequences,
         "metadata": _metadata(request),
         "service_tier": _service_tier(request.get("service_tier"), notes),
@@ -116,6 +126,8 @@ def to_message_params(request: Mapping[str, Any], facts: ModelFacts, options: Op
             include_usage=bool((request.get("stream_options") or {}).get("include_usage")),
             tool_names=names.originals,
             stops=emulated_stops,
+            strips_json=output.stripped,
+            unwraps_json=output.wrapped,
             exposes_reasoning=reasoning.exposed,
             metadata=request.get("metadata"),
             message_sources=conversation.sources,

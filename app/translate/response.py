@@ -12,7 +12,7 @@ from app.translate import exact_json
 from app.translate.accumulate import PARTIAL_JSON
 from app.translate.request import ReplyContext
 from app.translate.stop_reason import choice_extras, finish_reason, refusal_text
-from app.translate.stops import StopFilter
+from app.translate.text_filters import TextFilters
 from app.translate.usage import to_completion_usage, to_service_tier
 
 
@@ -66,18 +66,22 @@ def _text_and_calls(
     content: list[dict[str, Any]], context: ReplyContext
 ) -> tuple[str, list[dict[str, Any]], str | None]:
     """(text, tool calls, the stop string that was met) up to where the gateway stops."""
-    stop_filter = StopFilter(context.stops)
+    filters = text_filters(context)
     texts: list[str] = []
     calls = []
     for block in content:
         if block["type"] == "text":
-            texts.append(stop_filter.feed(block.get("text") or ""))
-            if stop_filter.met is not None:
+            texts.append(filters.feed(block.get("text") or ""))
+            if filters.met is not None:
                 break
         elif block["type"] == "tool_use":
-            texts.append(stop_filter.release())
+            texts.append(filters.release())
             calls.append(_to_tool_call(block, context))
-    return "".join(texts) + stop_filter.release(), calls, stop_filter.met
+    return "".join(texts) + filters.release(at_end=True), calls, filters.met
+
+
+def text_filters(context: ReplyContext) -> TextFilters:
+    return TextFilters(stops=context.stops, strip_json=context.strips_json, unwrap_json=context.unwraps_json)
 
 
 def _to_tool_call(block: Mapping[str, Any], context: ReplyContext) -> dict[str, Any]:

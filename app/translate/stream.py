@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from app.translate.request import ReplyContext
+from app.translate.response import text_filters
 from app.translate.stop_reason import choice_extras, finish_reason, refusal_text
-from app.translate.stops import StopFilter
 from app.translate.usage import merge_usage, to_completion_usage, to_service_tier
 
 Chunk = dict[str, Any]
@@ -38,7 +38,7 @@ class StreamTranslator:
         self.stopped_early = False
         self.usage: dict[str, Any] = {}
         self._context = context
-        self._stop_filter = StopFilter(context.stops) if context.stops else None
+        self._filters = text_filters(context)
         self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": created, "model": ""}
         self._calls: dict[int, _OpenCall] = {}
         self._call_count = 0
@@ -119,9 +119,9 @@ class StreamTranslator:
         return []
 
     def _text(self, text: str) -> list[Chunk]:
-        if self._stop_filter is not None:
-            text = self._stop_filter.feed(text)
-            if self._stop_filter.met is not None:
+        if self._filters.are_used:
+            text = self._filters.feed(text)
+            if self._filters.met is not None:
                 return self._stop_early(text)
         return [self._chunk({"content": text})] if text else []
 
@@ -155,19 +155,18 @@ class StreamTranslator:
         call.has_arguments = True
         return [self._chunk({"tool_calls": [{"index": call.index, "function": {"arguments": partial_json}}]})]
 
-    def _release_held_text(self) -> list[Chunk]:
-        held = self._stop_filter.release() if self._stop_filter is not None else ""
+    def _release_held_text(self, *, at_end: bool = False) -> list[Chunk]:
+        held = self._filters.release(at_end=at_end) if self._filters.are_used else ""
         return [self._chunk({"content": held})] if held else []
 
     def _stop_early(self, text: str) -> list[Chunk]:
-        assert self._stop_filter is not None
-        self._ending = {"stop_reason": "stop_sequence", "stop_sequence": self._stop_filter.met}
+        self._ending = {"stop_reason": "stop_sequence", "stop_sequence": self._filters.met}
         chunks = [self._chunk({"content": text})] if text else []
         self.is_complete = self.stopped_early = True
         return chunks + self._finish()
 
     def _finish(self) -> list[Chunk]:
-        chunks = self._release_held_text()
+        chunks = self._release_held_text(at_end=True)
         stop_reason = self._ending.get("stop_reason") or ""
         stop_details = self._ending.get("stop_details")
         if stop_reason == "refusal":

@@ -81,6 +81,22 @@ request: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "user": text,
         "service_tier": st.sampled_from(["auto", "default", "flex", "priority"]),
         "metadata": st.just({"user_id": "u"}),
+        "response_format": st.sampled_from(
+            [
+                None,
+                {"type": "text"},
+                {"type": "json_object"},
+                *(
+                    {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+                    for schema in (
+                        {"type": "object", "properties": {"a": {"type": "integer", "minimum": 0}}},
+                        {"type": "array", "items": {"$ref": "#/$defs/A"}, "$defs": {"A": {"type": "string"}}},
+                        {"type": "object", "additionalProperties": {"type": "string"}},
+                        {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                    )
+                ),
+            ]
+        ),
     },
 )
 json_value: st.SearchStrategy[Any] = st.recursive(

@@ -313,7 +313,14 @@ def test_what_changes_nothing_is_taken_in_silence(fields: dict[str, Any]) -> Non
         ({"logprobs": True}, "logprobs", "unsupported_parameter"),
         ({"audio": {"voice": "x"}}, "audio", "unsupported_parameter"),
         ({"modalities": ["text", "audio"]}, "modalities", "unsupported_value"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+        ({"response_format": {"type": "grammar"}}, "response_format.type", "invalid_value"),
+        ({"response_format": "json"}, "response_format.type", "invalid_value"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing_required_parameter"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": []}}},
+            "response_format.json_schema.schema",
+            "invalid_type",
+        ),
         ({"functions": []}, "functions", "unsupported_parameter"),
         ({"cache_control": {"type": "ephemeral"}}, "cache_control", "unsupported_parameter"),
         ({"tools": [{"type": "custom"}]}, "tools[0].type", "unsupported_parameter"),
@@ -333,3 +340,53 @@ def test_a_missing_model_is_a_missing_parameter() -> None:
     with pytest.raises(InvalidRequest) as caught:
         chat_request({"messages": HI})
     assert (caught.value.param, caught.value.code) == ("model", "missing_required_parameter")
+
+
+def schema_format(schema: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+
+
+def test_a_schema_is_enforced_by_claude_itself_beside_tools_and_effort() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    made = body(response_format=schema_format(schema), tools=[WEATHER], reasoning_effort="low")
+    assert made["output_config"] == {
+        "effort": "low",
+        "format": {"type": "json_schema", "schema": {**schema, "additionalProperties": False}},
+    }
+    assert "tool_choice" not in made
+
+
+def test_a_schema_whose_root_is_no_object_is_wrapped() -> None:
+    made = translated(response_format=schema_format({"type": "array", "items": {"type": "integer"}}))
+    schema = made.body["output_config"]["format"]["schema"]
+    assert schema["properties"] == {"result": {"type": "array", "items": {"type": "integer"}}}
+    assert made.reply.unwraps_json
+
+
+def test_a_schema_that_claude_cannot_enforce_is_asked_for_in_words() -> None:
+    made = translated(
+        messages=[{"role": "system", "content": "Be brief."}, *HI],
+        response_format=schema_format({"type": "object", "additionalProperties": {"type": "integer"}}),
+    )
+    assert "output_config" not in made.body
+    assert made.body["system"][0] == {"type": "text", "text": "Be brief."}
+    assert '"additionalProperties":{"type":"integer"}' in made.body["system"][1]["text"]
+    assert made.reply.strips_json
+    assert made.reply.warnings == ("schema_not_enforced",)
+
+
+def test_a_json_object_is_asked_for_in_words() -> None:
+    made = translated(response_format={"type": "json_object"})
+    assert "JSON object" in made.body["system"][-1]["text"]
+    assert made.reply.strips_json
+
+
+def test_an_enforced_format_takes_the_place_of_a_prefill() -> None:
+    history = [*HI, {"role": "assistant", "content": "{"}]
+    made = translated(
+        "claude-sonnet-4-5",
+        messages=history,
+        response_format=schema_format({"type": "object", "properties": {"a": {"type": "string"}}}),
+    )
+    assert made.body["messages"][-1]["role"] == "user"
+    assert made.reply.warnings == ("prefill_emulated",)

@@ -263,3 +263,29 @@ def test_stops_met_by_the_gateway_are_the_same_streamed_and_whole(
     assert (message["content"] or "") == shown
     assert sum("id" in call for d in deltas(chunks) for call in d.get("tool_calls", ())) == calls
     assert len(message.get("tool_calls", ())) == calls
+
+
+JSON_ANSWERS = [
+    ('{"a": 1}', '{"a": 1}'),
+    ('Here you are:\n```json\n{"a": "}\\"{"}\n```\nAnything else?', '{"a": "}\\"{"}'),
+    ('```\n{"a": {"b": [1, {"c": "\\\\"}]}}```', '{"a": {"b": [1, {"c": "\\\\"}]}}'),
+    ("I cannot.", "I cannot."),
+    ('{"a": "cut', '{"a": "cut'),
+]
+
+
+@pytest.mark.parametrize(("written", "shown"), JSON_ANSWERS)
+def test_prose_around_json_is_left_out_whatever_the_pieces(written: str, shown: str) -> None:
+    for pieces in [(written,), tuple(written), *((written[:i], written[i:]) for i in range(1, len(written)))]:
+        events = [START, *text(0, *pieces), *ending("end_turn")]
+        chunks = stream(*events, strips_json=True)
+        assert "".join(d.get("content", "") for d in deltas(chunks)) == shown
+        assert whole(*events, strips_json=True)["choices"][0]["message"]["content"] == shown
+
+
+@pytest.mark.parametrize("value", ['[1, {"result": "}"}]', '"te\\"xt"', "42", "null"])
+def test_a_wrapped_value_is_unwrapped_whatever_the_pieces(value: str) -> None:
+    written = f'{{"result":{value}}}'
+    for pieces in [(written,), tuple(written), *((written[:i], written[i:]) for i in range(1, len(written)))]:
+        chunks = stream(START, *text(0, *pieces), *ending("end_turn"), unwraps_json=True)
+        assert "".join(d.get("content", "") for d in deltas(chunks)) == value

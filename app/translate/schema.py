@@ -1,0 +1,266 @@
+"""JSON Schemas as Claude's structured output takes them.
+
+What Claude cannot enforce but can be told (lengths, ranges, look-arounds) moves into the descriptions; what would
+change the meaning makes a schema inexpressible.
+
+https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+Schema = dict[str, Any]
+
+MOST_OPTIONAL = 24
+MOST_UNIONS = 16
+_KEPT = ("title", "description", "default", "const")
+_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
+_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
+_TO_WORDS = {
+    "minimum": "at least {}",
+    "maximum": "at most {}",
+    "exclusiveMinimum": "above {}",
+    "exclusiveMaximum": "below {}",
+    "multipleOf": "a multiple of {}",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "minItems": "at least {} items",
+    "maxItems": "at most {} items",
+    "minProperties": "at least {} properties",
+    "maxProperties": "at most {} properties",
+    "uniqueItems": "no item twice",
+    "pattern": "matches the regular expression {}",
+    "format": "in the format {}",
+}
+_INEXPRESSIBLE = (
+    *("not", "if", "then", "else", "patternProperties", "propertyNames", "dependentRequired", "dependentSchemas"),
+    *("prefixItems", "contains", "unevaluatedProperties", "unevaluatedItems"),
+)
+_HARD_PATTERN = re.compile(r"\(\?|\\[1-9]|\\[bBpP]|\{\d{3,}|\{\d*,\d{3,}")
+
+
+class Inexpressible(Exception):
+    """The schema says something that Claude cannot enforce, at `path`."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path = path
+
+
+def normalise(schema: Any) -> Schema:
+    """An equivalent schema that the API takes. Raises Inexpressible."""
+    return _Normaliser(schema).run()
+
+
+class _Normaliser:
+    """One walk over a schema; counts what is limited for the whole of it."""
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._optional = 0
+        self._unions = 0
+        self._open: list[str] = []
+
+    def run(self) -> Schema:
+        if not isinstance(self._root, dict):
+            raise Inexpressible("", "it is not an object")
+        made = self._node(self._root, "")
+        for name in ("$defs", "definitions"):
+            if isinstance(self._root.get(name), dict):
+                made[name] = {key: self._node(part, f"{name}.{key}") for key, part in self._root[name].items()}
+        if self._optional > MOST_OPTIONAL:
+            raise Inexpressible("", f"it has {self._optional} optional properties, more than {MOST_OPTIONAL}")
+        if self._unions > MOST_UNIONS:
+            raise Inexpressible("", f"it has {self._unions} unions, more than {MOST_UNIONS}")
+        return made
+
+    def _node(self, node: Any, path: str) -> Schema:
+        if not isinstance(node, dict):
+            raise Inexpressible(path, "a schema that admits anything or nothing")
+        inexpressible = next((word for word in _INEXPRESSIBLE if word in node), None)
+        if inexpressible is not None:
+            raise Inexpressible(path, f"{inexpressible} cannot be enforced")
+        if "$ref" in node:
+            return self._reference(node, path)
+        if "allOf" in node:
+            return self._node(self._merged(node, path), path)
+        types = self._types(node, path)
+        if node.get("nullable") is True and "null" not in types:
+            types = [*types, "null"]
+        if len(types) > 1:
+            return self._union_of_types(node, types, path)
+        made = self._common(node, path)
+        if "anyOf" in node or "oneOf" in node:
+            made["anyOf"] = self._alternatives(node, path)
+        elif types:
+            made = {"type": types[0], **made, **self._of_type(types[0], node, path)}
+        elif not made.keys() & {"enum", "const"}:
+            raise Inexpressible(path, "a schema that admits any JSON")
+        return made
+
+    def _reference(self, node: Schema, path: str) -> Schema:
+        reference = node["$ref"]
+        self._resolve(reference, path)
+        made: Schema = {"$ref": reference}
+        if isinstance(node.get("description"), str):
+            made["description"] = node["description"]
+        return made
+
+    def _resolve(self, reference: Any, path: str) -> Any:
+        """What a reference names, looked through once so that circles are found."""
+        if not isinstance(reference, str) or not reference.startswith(("#/$defs/", "#/definitions/")):
+            raise Inexpressible(path, "a $ref that leads elsewhere than to $defs")
+        if reference in self._open:
+            raise Inexpressible(path, f"{reference} refers to itself")
+        target = self._root
+        for step in reference[2:].split("/"):
+            if not isinstance(target, dict) or step not in target:
+                raise Inexpressible(path, f"{reference} leads nowhere")
+            target = target[step]
+        self._open.append(reference)
+        self._node(target, path)
+        self._open.pop()
+        return target
+
+    def _merged(self, node: Schema, path: str) -> Schema:
+        """allOf as one schema; parts that disagree cannot be merged."""
+        merged = {key: value for key, value in node.items() if key != "allOf"}
+        parts = node["allOf"]
+        if not isinstance(parts, list):
+            raise Inexpressible(path, "allOf is not an array")
+        for part in parts:
+            if isinstance(part, dict) and "$ref" in part:
+                part = {**self._resolve(part["$ref"], path), **{k: v for k, v in part.items() if k != "$ref"}}
+            if not isinstance(part, dict):
+                raise Inexpressible(path, "a schema that admits anything or nothing")
+            for key, value in part.items():
+                merged[key] = self._joined(key, merged[key], value, path) if key in merged else value
+        return merged
+
+    def _joined(self, key: str, one: Any, other: Any, path: str) -> Any:
+        if one == other or key in ("title", "description", "default"):
+            return one
+        if key == "required" and isinstance(one, list) and isinstance(other, list):
+            return [*one, *(name for name in other if name not in one)]
+        both = isinstance(one, dict) and isinstance(other, dict)
+        if key == "properties" and both and all(one[name] == other[name] for name in one.keys() & other.keys()):
+            return {**one, **other}
+        raise Inexpressible(path, f"the parts of allOf disagree on {key}")
+
+    def _types(self, node: Schema, path: str) -> list[str]:
+        types = node.get("type")
+        if types is None:
+            inferred = (("properties", "object"), ("additionalProperties", "object"), ("items", "array"))
+            found = next((kind for word, kind in inferred if word in node), None)
+            return [found] if found and not node.keys() & {"anyOf", "oneOf"} else []
+        types = types if isinstance(types, list) else [types]
+        if not types or any(kind not in _TYPES for kind in types):
+            raise Inexpressible(path, "a type that JSON Schema does not know")
+        return types
+
+    def _union_of_types(self, node: Schema, types: list[str], path: str) -> Schema:
+        self._unions += 1
+        made = {key: node[key] for key in _KEPT if key in node}
+        rest = {key: value for key, value in node.items() if key not in (*_KEPT, "type", "nullable")}
+        made["anyOf"] = [
+            {"type": "null"} if kind == "null" else self._node({**_fitting(kind, rest), "type": kind}, path)
+            for kind in types
+        ]
+        return made
+
+    def _common(self, node: Schema, path: str) -> Schema:
+        made = {key: node[key] for key in _KEPT if key in node}
+        if "enum" in node:
+            values = node["enum"]
+            if not isinstance(values, list) or any(isinstance(value, dict | list) for value in values):
+                raise Inexpressible(path, "enum holds more than strings, numbers, booleans and null")
+            made["enum"] = values
+        words = [text for key in _TO_WORDS if key in node and (text := _in_words(key, node[key]))]
+        if words:
+            said = [made["description"]] if isinstance(made.get("description"), str) else []
+            made["description"] = "\n".join([*said, f"Must be: {'; '.join(words)}."])
+        return made
+
+    def _alternatives(self, node: Schema, path: str) -> list[Schema]:
+        self._unions += 1
+        parts = node.get("anyOf", node.get("oneOf"))
+        if not isinstance(parts, list) or not parts or ("anyOf" in node and "oneOf" in node):
+            raise Inexpressible(path, "anyOf or oneOf is not an array of schemas")
+        if node.keys() & {"properties", "items", "required"}:
+            raise Inexpressible(path, "anyOf beside properties")
+        return [self._node(part, f"{path}.anyOf[{i}]".lstrip(".")) for i, part in enumerate(parts)]
+
+    def _of_type(self, kind: str, node: Schema, path: str) -> Schema:
+        if kind == "object":
+            return self._object(node, path)
+        if kind == "array":
+            if "items" not in node:
+                raise Inexpressible(path, "an array of anything")
+            made: Schema = {"items": self._node(node["items"], f"{path}.items".lstrip("."))}
+            if node.get("minItems") in (0, 1):
+                made["minItems"] = node["minItems"]
+            return made
+        return {
+            key: node[key]
+            for key in ("pattern", "format")
+            if key in node and kind == "string" and _is_taken(key, node[key])
+        }
+
+    def _object(self, node: Schema, path: str) -> Schema:
+        properties = node.get("properties") or {}
+        required = node.get("required") or []
+        if not isinstance(properties, dict) or not isinstance(required, list):
+            raise Inexpressible(path, "properties is not an object, or required not an array")
+        if node.get("additionalProperties") not in (None, False):
+            raise Inexpressible(path, "additional properties cannot be allowed")
+        if not properties and "additionalProperties" not in node:
+            raise Inexpressible(path, "an object of anything")
+        self._optional += sum(name not in required for name in properties)
+        made: Schema = {
+            "properties": {name: self._node(p, f"{path}.{name}".lstrip(".")) for name, p in properties.items()},
+            "additionalProperties": False,
+        }
+        if required:
+            made["required"] = required
+        return made
+
+
+def _fitting(kind: str, rest: Mapping[str, Any]) -> Schema:
+    """Of a schema with several types, the part that speaks of `kind`."""
+    own = {
+        "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
+        "array": ("items", "minItems", "maxItems", "uniqueItems"),
+        "string": ("pattern", "format", "minLength", "maxLength"),
+        "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    }
+    own["integer"] = own["number"]
+    fitting: Schema = {key: rest[key] for key in own.get(kind, ()) if key in rest}
+    if "enum" in rest and isinstance(rest["enum"], list):
+        fitting["enum"] = [value for value in rest["enum"] if _is_of_type(value, kind)]
+    return fitting
+
+
+def _is_of_type(value: Any, kind: str) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    kinds: dict[str, Any] = {"string": str, "integer": int, "number": int | float, "null": type(None)}
+    return kind in kinds and isinstance(value, kinds[kind])
+
+
+def _is_taken(key: str, value: Any) -> bool:
+    if key == "format":
+        return value in _FORMATS
+    return isinstance(value, str) and not _HARD_PATTERN.search(value)
+
+
+def _in_words(key: str, value: Any) -> str | None:
+    if key in ("pattern", "format") and _is_taken(key, value):
+        return None
+    if (key == "minItems" and value in (0, 1)) or value is False:
+        return None
+    return _TO_WORDS[key].format(value if isinstance(value, str) else orjson.dumps(value).decode())
