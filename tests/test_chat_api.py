@@ -141,6 +141,12 @@ def test_the_sdk_reads_an_image(client: OpenAI) -> None:
     assert "image/png" in (answer.choices[0].message.content or "")
 
 
+def test_the_sdk_sends_files(client: OpenAI) -> None:
+    pdf: Any = {"type": "file", "file": {"filename": "a.pdf", "file_data": base64.b64encode(b"%PDF-1.7").decode()}}
+    answer = client.chat.completions.create(model="sim-image", messages=[{"role": "user", "content": [pdf]}])
+    assert "1 document(s)" in (answer.choices[0].message.content or "")
+
+
 def test_the_flat_route_answers_with_role_and_content_at_the_top_too(running: Gateway) -> None:
     asked = {"model": "sim-text", "messages": HI, "max_tokens": 2}
     answer = running.post("/chat/completions", asked, headers=CLIENT).json()

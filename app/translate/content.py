@@ -1,6 +1,7 @@
-"""Content parts of a message into content blocks: text and images.
+"""Content parts of a message into content blocks: text, images and documents.
 
-https://docs.anthropic.com/en/docs/build-with-claude/vision
+https://docs.anthropic.com/en/docs/build-with-claude/vision,
+https://docs.anthropic.com/en/docs/build-with-claude/pdf-support
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ _MAGIC = (
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
 )
+_PDF = b"%PDF"
 _IMAGE_KINDS = "JPEG, PNG, GIF or WebP"
 _URL_SAFE = str.maketrans("-_", "+/")
 _WHITESPACE = re.compile(r"\s+")
 # Parts that Claude could take, or that OpenAI has, but that this version does not translate.
-_NOT_YET = ("file", "document", "image", "tool_result", "tool_use", "thinking", "redacted_thinking", "search_result")
+_NOT_YET = ("document", "image", "tool_result", "tool_use", "thinking", "redacted_thinking", "search_result")
 
 
 def is_blank(text: str) -> bool:
@@ -95,6 +97,8 @@ def _user_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
         return _text_part(part, path)
     if kind in ("image_url", "input_image"):
         return _image_part(part, path, notes)
+    if kind in ("file", "input_file"):
+        return _file_part(part, path)
     if kind == "input_audio":
         raise UntranslatableRequest(
             "Claude models do not take audio input.", param=f"{path}.type", code="unsupported_value"
@@ -102,7 +106,7 @@ def _user_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
     if kind in _NOT_YET:
         raise _unsupported_part(kind, path)
     raise UntranslatableRequest(
-        f"{path}.type is {shown(kind)}; accepted are 'text' and 'image_url'.",
+        f"{path}.type is {shown(kind)}; accepted are 'text', 'image_url' and 'file'.",
         param=f"{path}.type",
         code="invalid_value",
     )
@@ -142,7 +146,7 @@ def _image_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
         notes.warn("image_detail_ignored", f"{path}.image_url.detail", "Claude has no low-detail mode for images.")
     scheme = url[:8].lower()
     if scheme.startswith("data:"):
-        return {"type": "image", "source": _data_url_source(url, param)}
+        return _image_of(*_decoded(url, param), param)
     if scheme.startswith(("https://", "http://")):
         if scheme.startswith("http:"):
             notes.warn("image_url_not_https", param, "Anthropic fetches images over https only.")
@@ -156,21 +160,10 @@ def _image_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
     raise UntranslatableRequest(f"{param} must be a data: or https: URL.", param=param, code="invalid_image_url")
 
 
-def _data_url_source(url: str, param: str) -> Block:
-    header, comma, payload = url.partition(",")
-    if not comma:
-        raise UntranslatableRequest(f"{param} is a data URL without data.", param=param, code="invalid_base64")
-    if ";base64" in header.lower():
-        data, raw = _clean_base64(payload, param)
-    else:
-        raw = urllib.parse.unquote_to_bytes(payload)
-        data = base64.b64encode(raw).decode()
-    if raw.startswith(b"%PDF"):
-        raise UntranslatableRequest(
-            "PDF documents are not supported by this version of the gateway.",
-            param=param,
-            code="unsupported_parameter",
-        )
+def _image_of(data: str, raw: bytes, param: str) -> Block:
+    """An image block; a document for a PDF, which many clients send as an image."""
+    if raw.startswith(_PDF):
+        return _pdf(data, None)
     media_type = sniff_image(raw)
     if media_type is None:
         raise UntranslatableRequest(
@@ -178,7 +171,67 @@ def _data_url_source(url: str, param: str) -> Block:
             param=param,
             code="invalid_image_format",
         )
-    return {"type": "base64", "media_type": media_type, "data": data}
+    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
+
+
+def _file_part(part: Mapping[str, Any], path: str) -> Block:
+    """By its bytes: an image, a PDF or a text document. https://platform.openai.com/docs/guides/pdf-files"""
+    file = part.get("file")
+    if not isinstance(file, dict):
+        raise UntranslatableRequest(
+            f"{path}.file must be an object with `file_data`.", param=f"{path}.file", code="missing_required_parameter"
+        )
+    if file.get("file_id") is not None:
+        raise UntranslatableRequest(
+            "Files by id are not supported by this version of the gateway; send file_data.",
+            param=f"{path}.file.file_id",
+            code="unsupported_parameter",
+        )
+    content, param = file.get("file_data"), f"{path}.file.file_data"
+    if not isinstance(content, str) or not content:
+        raise UntranslatableRequest(
+            f"{param} must be a data URL or base64.", param=param, code="missing_required_parameter"
+        )
+    is_data_url = content[:5].lower() == "data:"
+    data, raw = _decoded(content, param) if is_data_url else _clean_base64(content, param)
+    name = file.get("filename")
+    title = name if isinstance(name, str) and name else None
+    if raw.startswith(_PDF):
+        return _pdf(data, title)
+    if sniff_image(raw) is not None:
+        return _image_of(data, raw, param)
+    return _text_document(raw, title, param)
+
+
+def _pdf(data: str, title: str | None) -> Block:
+    source = {"type": "base64", "media_type": "application/pdf", "data": data}
+    return {"type": "document", "source": source, **({"title": title} if title else {})}
+
+
+def _text_document(raw: bytes, title: str | None, param: str) -> Block:
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if is_blank(text) or "\0" in text:
+        raise UntranslatableRequest(
+            f"{param} is neither a PDF, nor an image ({_IMAGE_KINDS}), nor text in UTF-8.",
+            param=param,
+            code="invalid_file_format",
+        )
+    source = {"type": "text", "media_type": "text/plain", "data": text}
+    return {"type": "document", "source": source, **({"title": title} if title else {})}
+
+
+def _decoded(url: str, param: str) -> tuple[str, bytes]:
+    """(base64, bytes) of a data URL, however it is written."""
+    header, comma, payload = url.partition(",")
+    if not comma:
+        raise UntranslatableRequest(f"{param} is a data URL without data.", param=param, code="invalid_base64")
+    if ";base64" in header.lower():
+        return _clean_base64(payload, param)
+    raw = urllib.parse.unquote_to_bytes(payload)
+    return base64.b64encode(raw).decode(), raw
 
 
 def _clean_base64(payload: str, param: str) -> tuple[str, bytes]:

@@ -241,7 +241,23 @@ def test_an_image_behind_a_url_is_passed_on_as_it_is() -> None:
         (user([{"type": "video_url"}]), "messages[0].content[0].type", "invalid_value"),
         (user([{"type": ["text"]}]), "messages[0].content[0].type", "invalid_value"),
         (user([{"type": "input_audio"}]), "messages[0].content[0].type", "unsupported_value"),
-        (user([{"type": "file"}]), "messages[0].content[0].type", "unsupported_parameter"),
+        (user([{"type": "file"}]), "messages[0].content[0].file", "missing_required_parameter"),
+        (
+            user([{"type": "file", "file": {"filename": "a.pdf"}}]),
+            "messages[0].content[0].file.file_data",
+            "missing_required_parameter",
+        ),
+        (
+            user([{"type": "file", "file": {"file_id": "file-1"}}]),
+            "messages[0].content[0].file.file_id",
+            "unsupported_parameter",
+        ),
+        (
+            user([{"type": "file", "file": {"file_data": "AAECAw=="}}]),
+            "messages[0].content[0].file.file_data",
+            "invalid_file_format",
+        ),
+        (user([{"type": "document"}]), "messages[0].content[0].type", "unsupported_parameter"),
         (user([{"type": "image_url"}]), "messages[0].content[0].image_url", "missing_required_parameter"),
         (
             user([{"type": "image_url", "image_url": {"url": "ftp://x"}}]),
@@ -318,3 +334,44 @@ def test_many_equal_ids_and_results_cost_no_more_than_their_number() -> None:
         "tool_use_id": "call_0_20000",
         "content": "19999",
     }
+
+
+PDF = base64.b64encode(b"%PDF-1.7 ...").decode()
+
+
+@pytest.mark.parametrize(
+    ("file", "block"),
+    [
+        (
+            {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{PDF}"},
+            {
+                "type": "document",
+                "source": {"type": "base64", "media_type": "application/pdf", "data": PDF},
+                "title": "a.pdf",
+            },
+        ),
+        (
+            {"file_data": PDF},
+            {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}},
+        ),
+        (
+            {"filename": "a.csv", "file_data": "data:text/csv;base64," + base64.b64encode("a,ü".encode()).decode()},
+            {
+                "type": "document",
+                "source": {"type": "text", "media_type": "text/plain", "data": "a,ü"},
+                "title": "a.csv",
+            },
+        ),
+        (
+            {"filename": "a.png", "file_data": PNG},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}},
+        ),
+    ],
+)
+def test_a_file_becomes_what_its_bytes_are(file: dict[str, Any], block: dict[str, Any]) -> None:
+    assert translated(user([{"type": "file", "file": file}])).messages[0]["content"] == [block]
+
+
+def test_a_pdf_sent_as_an_image_is_a_document() -> None:
+    image = {"type": "image_url", "image_url": {"url": f"data:application/pdf;base64,{PDF}"}}
+    assert translated(user([image])).messages[0]["content"][0]["type"] == "document"

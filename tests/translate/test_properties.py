@@ -24,6 +24,12 @@ thorough = settings(max_examples=300, deadline=None, suppress_health_check=[Heal
 text = st.sampled_from(["", " ", "\n\n", "Hello", "Hello \n", "ünï 😀", "a\u0000b", "json"]) | st.text(max_size=12)
 text_part = st.fixed_dictionaries({"type": st.just("text"), "text": text})
 image_part = st.just({"type": "image_url", "image_url": {"url": PNG, "detail": "low"}})
+file_part = st.sampled_from(
+    [
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": base64.b64encode(b"%PDF-1.7").decode()}},
+        {"type": "file", "file": {"filename": "a.txt", "file_data": "data:text/plain,Hello"}},
+    ]
+)
 call_ids = st.sampled_from(["call_0", "call_1", "functions.get:0", "", "toolu_x"])
 arguments = st.sampled_from(["", "{}", '{"a": 1}', '{"a"', "[]", "null", '{}{"b": 2}', "  "])
 names = st.sampled_from(["get_weather", "mcp.files/read", "x" * 70, "späh"])
@@ -37,7 +43,7 @@ content = text | st.lists(text_part, max_size=3) | st.none()
 message = st.one_of(
     st.fixed_dictionaries({"role": st.sampled_from(["system", "developer"]), "content": content}),
     st.fixed_dictionaries(
-        {"role": st.just("user"), "content": content | st.lists(text_part | image_part, max_size=3)},
+        {"role": st.just("user"), "content": content | st.lists(text_part | image_part | file_part, max_size=3)},
         optional={"name": text},
     ),
     st.fixed_dictionaries(
