@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from werkzeug.datastructures import MultiDict
@@ -28,6 +29,10 @@ CONNECTION_SETTINGS = (URLS, KEYS, CONFIGS)
 MODELS, ALIASES = "ANTHROPIC_MODELS", "MODEL_ALIASES"
 OWN_PLACE = (*CONNECTION_SETTINGS, MODELS, ALIASES)
 GENERAL_SETTINGS = tuple(s for s in RUNTIME_SETTINGS if s.name not in OWN_PLACE)
+
+
+WHOLE_URL = "Write the whole URL, such as https://api.anthropic.com."
+KEY_AGAIN = "Paste the key again: a saved key is sent to no other host than the one it was saved for."
 
 
 class Wrong(Exception):
@@ -52,18 +57,24 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 
-def _whole(text: str) -> int:
+def _whole(text: str, least: int | None = None) -> int:
+    wanted = "Write a whole number." if least is None else f"Write a whole number, {least} or more."
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
-        raise Wrong("Write a whole number.") from None
+        raise Wrong(wanted) from None
+    if least is not None and number < least:
+        raise Wrong(wanted)
+    return number
 
 
 def _number(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise Wrong("Write a number.") from None
+        number = 0
+    if not 0 < number <= 1_000_000:
+        raise Wrong("Write a number above 0.")
     return int(number) if number.is_integer() else number
 
 
@@ -90,6 +101,7 @@ def _masked_headers(headers: Mapping[str, str]) -> str:
     return "\n".join(f"{name}: {value}" for name, value in masked.items())
 
 
+# auto_cache has no field until it does something; what is stored of it stays.
 CARD_FIELDS: tuple[CardField, ...] = (
     CardField("name", "Name", "text", "For you: it stands in logs and on these pages.", "", str, str),
     CardField(
@@ -144,16 +156,6 @@ CARD_FIELDS: tuple[CardField, ...] = (
         (("x-api-key", "x-api-key"), ("bearer", "Authorization: Bearer")),
     ),
     CardField(
-        "auto_cache",
-        "Prompt caching",
-        "choice",
-        "Marks long prompts for Anthropic's cache.",
-        None,
-        lambda value: {None: "", True: "yes", False: "no"}[value],
-        lambda text: {"": None, "yes": True, "no": False}.get(text),
-        (("", "As the gateway decides"), ("yes", "Always"), ("no", "Never")),
-    ),
-    CardField(
         "headers",
         "Extra headers",
         "lines",
@@ -180,12 +182,11 @@ class Stored:
     """A stored pair, as the form refers to it: by the connection's id, or its place when the lists do not pair up."""
 
     origin: str
-    url: str
     connection: Connection
 
     def texts(self) -> dict[str, str]:
         return {
-            "url": self.url,
+            "url": self.connection.base_url,
             "key": "",
             **{f.name: f.show(getattr(self.connection, f.name)) for f in CARD_FIELDS},
         }
@@ -219,21 +220,20 @@ class Draft:
 def stored_connections(snapshot: ConfigSnapshot) -> list[Stored]:
     urls, keys = snapshot.values[URLS], snapshot.values[KEYS]
     if snapshot.connections:
-        shown = urls if len(urls) > 1 else urls * len(keys)
-        return [Stored(c.id, url, c) for c, url in zip(snapshot.connections, shown, strict=True)]
+        return [Stored(c.id, c) for c in snapshot.connections]
     if not keys:
         return []
     pairs = list(zip_longest(urls, keys, fillvalue=""))
     loose = to_connections(
         pairs, {p: e for p, e in snapshot.values[CONFIGS].items() if p.isdecimal()}, salt="", aliases={}
     )
-    return [Stored(f"place {c.index}", c.base_url, c) for c in loose]
+    return [Stored(f"place {c.index}", c) for c in loose]
 
 
 def new_card(snapshot: ConfigSnapshot) -> Card:
     urls = snapshot.values[URLS]
     texts = {f.name: f.show(f.default) for f in CARD_FIELDS}
-    return Card("", {**texts, "url": urls[0] if urls else "https://api.anthropic.com", "key": ""})
+    return Card("", {**texts, "url": _used(urls[0]) if urls else "https://api.anthropic.com", "key": ""})
 
 
 def draft_of(snapshot: ConfigSnapshot) -> Draft:
@@ -272,12 +272,53 @@ def setting_text(setting: RuntimeSetting, value: Any) -> str:
     return str(value)
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a change did to a setting, in short; `old` and `new` are empty where they cannot be told."""
+
+    name: str
+    old: str = ""
+    new: str = ""
+
+
+def changes_in_words(
+    names: Iterable[str], before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+) -> list[Change]:
+    """Secrets are counted, not told; None is a state that cannot be decrypted any more."""
+    changes = []
+    for name in names:
+        setting = validation.DECLARED.get(name)
+        if setting is None or before is None or after is None or before[name] == after[name]:
+            changes.append(Change(name))
+            continue
+        old, new = (_in_short(setting, values[name]) for values in (before, after))
+        changes.append(Change(name, old, new) if old != new else Change(name))
+    return changes
+
+
+def _in_short(setting: RuntimeSetting, value: Any) -> str:
+    if setting.type == "bool":
+        return "on" if value else "off"
+    if setting.secret:
+        return str(len(value))
+    match setting.type:
+        case "list":
+            text = ", ".join(value)
+        case "object":
+            text = ", ".join(f"{key} → {entry}" for key, entry in value.items())
+        case "objects":
+            text = ", ".join(str(entry.get("id")) for entry in value)
+        case _:
+            text = str(value)
+    return (text if len(text) <= 120 else f"{text[:119]}…") or "none"
+
+
 def _setting_value(setting: RuntimeSetting, text: str) -> Any:
     match setting.type:
         case "bool":
             return text == "on"
         case "int":
-            return _whole(text)
+            return _whole(text, setting.minimum)
         case "list":
             return _lines(text)
         case "object" | "objects":
@@ -354,6 +395,10 @@ class _Field:
 def at_its_field(error: InvalidRequest) -> str:
     """The message without the path of the field, which is plain where it stands."""
     path, message = error.param or "", error.message
+    if " must be " in message and (path == "url" or path.startswith(URLS)):
+        return WHOLE_URL
+    if " must be " in message and (path == "key" or path.startswith(KEYS)):
+        return "A key has no spaces and no letters beyond a to z. Copy it once more."
     if path and message.startswith(f"{path}: "):
         rest = message.removeprefix(f"{path}: ")
         return rest[:1].upper() + rest[1:]
@@ -382,7 +427,7 @@ def _models(draft: Draft, snapshot: ConfigSnapshot) -> list[dict[str, Any]]:
             if text == _plain(before.get(name)).strip():
                 continue
             with _Field(draft.errors, f"models{number}-{name}"):
-                model[name] = _whole(text) if text and name in _MODEL_NUMBERS else text
+                model[name] = _whole(text, 1) if text and name in _MODEL_NUMBERS else text
             if not text:
                 model.pop(name, None)
         if not row["id"]:
@@ -423,10 +468,12 @@ def _connections(draft: Draft, snapshot: ConfigSnapshot) -> dict[str, Any]:
         with _Field(draft.errors, f"c{number}-url"):
             urls.append(card.texts["url"])
             if not card.texts["url"]:
-                raise Wrong("Write the base URL, as in https://api.anthropic.com.")
+                raise Wrong(WHOLE_URL)
             validation.base_url(card.texts["url"], f"{URLS}[{number}]")
         with _Field(draft.errors, f"c{number}-key"):
             keys.append(_key(card, known))
+            if _to_another_host(card, known) and f"c{number}-url" not in draft.errors:
+                raise Wrong(KEY_AGAIN)
         entry = read_entry(draft, number, known, configs)
         used = _used(card.texts["url"])
         inherited = entry_by_url(used, configs) if used else None
@@ -436,7 +483,7 @@ def _connections(draft: Draft, snapshot: ConfigSnapshot) -> dict[str, Any]:
     if not draft.cards:
         return {URLS: snapshot.values[URLS][:1], KEYS: [], CONFIGS: after}
     same = {_used(url) for url in urls}
-    if urls == [s.url for s in stored] and len(keys) == len(stored):
+    if urls == [s.connection.base_url for s in stored] and len(keys) == len(stored):
         urls = snapshot.values[URLS]
     elif len(same) == 1:
         urls = snapshot.values[URLS] if [_used(u) for u in snapshot.values[URLS]] == list(same) else urls[:1]
@@ -457,6 +504,13 @@ def _key(card: Card, known: Stored | None) -> str:
     if known is None or not known.connection.key:
         raise Wrong("Paste the key. Anthropic's begin with sk-ant-.")
     return known.connection.key
+
+
+def _to_another_host(card: Card, known: Stored | None) -> bool:
+    """Whether the stored key would go where it was not meant for."""
+    if known is None or card.texts["key"]:
+        return False
+    return urlsplit(_used(card.texts["url"])).netloc != urlsplit(known.connection.base_url).netloc
 
 
 def read_entry(draft: Draft, number: int, known: Stored | None, configs: Mapping[str, Any]) -> dict[str, Any]:
@@ -494,6 +548,8 @@ def card_to_try(draft: Draft, number: int, snapshot: ConfigSnapshot) -> Connecti
     card = draft.cards[number]
     known = next((s for s in stored_connections(snapshot) if s.origin == card.origin), None)
     with _Field(draft.errors, f"c{number}-url"):
+        if not card.texts["url"]:
+            raise Wrong(WHOLE_URL)
         url = validation.base_url(card.texts["url"], "url")
         if known is not None and not card.texts["key"] and known.connection.base_url != url:
             draft.errors[f"c{number}-key"] = (
@@ -520,9 +576,9 @@ def with_connection(snapshot: ConfigSnapshot, url: str, key: str) -> dict[str, A
         return changes
     if snapshot.values[KEYS] and not snapshot.connections:
         raise InvalidRequest(" ".join(snapshot.problems), param=KEYS)
-    urls = [s.url for s in stored_connections(snapshot)]
     keys = [c.key for c in snapshot.connections]
     before = snapshot.values[URLS]
+    urls = before if len(before) > 1 else before * len(keys)
     if len(before) == 1 and _used(before[0]) == used:
         return {**changes, KEYS: [*keys, key]}
     return {**changes, URLS: [*urls, url], KEYS: [*keys, key]}
@@ -535,6 +591,9 @@ def place_error(draft: Draft, error: InvalidRequest) -> bool:
     if name is None:
         return False
     draft.errors[name] = at_its_field(error)
+    card = re.fullmatch(r"c(\d+)-url", name)
+    if card and draft.cards[int(card[1])].origin and not draft.cards[int(card[1])].texts["key"]:
+        draft.errors.setdefault(f"c{card[1]}-key", KEY_AGAIN)
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,16 +28,27 @@ from app.blueprints.pages import (
     usage_examples,
     wants_json,
 )
-from app.errors import Conflict, Forbidden, GatewayError, InvalidRequest, NotFound, TooManyRequests, Unauthenticated
-from app.forms import at_its_field
+from app.errors import (
+    Conflict,
+    Forbidden,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    TooManyRequests,
+    Unauthenticated,
+    UpstreamError,
+)
+from app.forms import at_its_field, changes_in_words
 from app.openapi import field_rows
 from app.services import services, upstream
 from app.storage import accounts, audit
 from app.storage.config import Connection
 from app.storage.keys import Scope, StoredKey
+from app.upstream.verification import in_plain_words
 
 blueprint = Blueprint("admin", __name__)
 AUDIT_PAGE = 50
+LARGEST_ID = 2**31 - 1
 
 
 @blueprint.app_template_filter("iso")
@@ -154,7 +166,8 @@ def _state(connection: Connection) -> dict[str, Any]:
         return {"kind": "off", "message": "Not in use."}
     learned_at, error = upstream().catalogue.status(connection)
     if error is not None:
-        return {"kind": "bad", "message": error.message}
+        words = in_plain_words(error, connection) if isinstance(error, UpstreamError) else error.message
+        return {"kind": "bad", "message": words}
     if learned_at:
         return {"kind": "good", "message": "Works."}
     return {"kind": "off", "message": "Not asked yet."}
@@ -195,12 +208,16 @@ def create_key() -> AnyResponse:
         flash("This key was made already. It is shown only once; if you did not copy it, make another one.", "warning")
         return see_other(url_for("admin.keys"))
     errors: dict[str, str] = {}
+    expires_at = None
     scope: Scope = "admin" if form.get("scope") == "admin" else "client"
     models = tuple(line.strip() for line in form.get("models", "").splitlines() if line.strip()) or None
     try:
         expires_at = _end_of_day(form.get("expires", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         errors["expires"] = "Write a date as in 2030-12-31."
+    if not form.get("name", "").strip():
+        errors["name"] = "Give it a name."
+    if errors:
         return _keys_page(form, errors)
     try:
         key, secret = services().keys.create(
@@ -266,13 +283,39 @@ def revoke_key(id: str) -> AnyResponse:
 @blueprint.get("/admin/history")
 @endpoint("session", documented=False)
 def history() -> AnyResponse:
-    snapshot = current_snapshot()
-    return page(render_template("admin/history.html", entries=services().config.history(), snapshot=snapshot))
+    config = services().config
+    entries, before = config.history(), config.before_changes()
+    undone = {(e.at, e.who) for e in audit.entries(this_app(), limit=1000) if e.action == "config.restore"}
+    rows = []
+    after: Mapping[str, Any] | None = current_snapshot().values
+    for number, entry in enumerate(entries):
+        was = before.get(entry.id)
+        origin = None
+        if (entry.at, entry.who) in undone:
+            origin = next((e for e in entries[number + 1 :] if before.get(e.id) == after), None)
+        rows.append((entry, origin, changes_in_words(entry.fields, was, after)))
+        after = was
+    return page(render_template("admin/history.html", rows=rows))
+
+
+@blueprint.get("/admin/history/<int:id>/restore")
+@endpoint("session", documented=False)
+def confirm_restore(id: int) -> AnyResponse:
+    config = services().config
+    entry = next((entry for entry in config.history() if entry.id == id), None)
+    if entry is None:
+        raise NotFound("There is no such change in the history.")
+    was, now = config.before_changes().get(id), current_snapshot().values
+    names = [name for name in now if was is not None and was[name] != now[name]]
+    changes = changes_in_words(names, now, was)
+    return page(render_template("admin/history_restore.html", entry=entry, readable=was is not None, changes=changes))
 
 
 @blueprint.post("/admin/history/<int:id>/restore")
 @endpoint("session", documented=False)
 def restore(id: int) -> AnyResponse:
+    if id > LARGEST_ID:
+        raise NotFound("There is no such change in the history.")
     try:
         services().config.restore(id, **author())
     except (Conflict, NotFound) as error:
@@ -286,6 +329,8 @@ def restore(id: int) -> AnyResponse:
 @endpoint("session", documented=False)
 def audit_log() -> AnyResponse:
     before = request.args.get("before", type=int)
+    if before is not None and not 0 <= before <= LARGEST_ID:
+        raise InvalidRequest("There is no such page of the audit log.", param="before")
     entries = audit.entries(this_app(), limit=AUDIT_PAGE + 1, before_id=before)
     older = entries[AUDIT_PAGE - 1].id if len(entries) > AUDIT_PAGE else None
     return page(render_template("admin/audit.html", entries=entries[:AUDIT_PAGE], older=older, before=before))

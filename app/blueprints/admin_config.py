@@ -11,12 +11,21 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from app import forms
 from app.api import endpoint
-from app.blueprints.pages import answer, author, current_snapshot, page, see_other, try_out, wants_json
+from app.blueprints.pages import (
+    answer,
+    author,
+    current_snapshot,
+    page,
+    see_other,
+    try_out,
+    try_out_all,
+    wants_json,
+)
 from app.errors import InvalidRequest, PreconditionFailed
 from app.forms import CONNECTION_SETTINGS, Draft
 from app.services import services
-from app.settings import RUNTIME_SETTINGS
-from app.storage.config import ConfigSnapshot, HistoryEntry
+from app.settings import RUNTIME_SETTINGS, RuntimeSetting
+from app.storage.config import ConfigSnapshot, Connection, HistoryEntry
 from app.upstream.catalogue import OVERLAY
 
 blueprint = Blueprint("admin_config", __name__)
@@ -72,7 +81,7 @@ def _verify(draft: Draft, numbers: Sequence[str], number: str, snapshot: ConfigS
     if connection is not None:
         found = try_out(connection)
     else:
-        found = {"ok": False, "message": " ".join(draft.errors.values()), "models": []}
+        found = {"ok": False, "message": next(iter(draft.errors.values())), "models": []}
     if wants_json():
         return answer(found)
     return _page(draft, snapshot, tried={position: found})
@@ -120,12 +129,36 @@ def _save(draft: Draft, snapshot: ConfigSnapshot) -> AnyResponse:
         flash("Nothing was changed.", "info")
     else:
         flash("Saved. It is in force everywhere within a second.", "success")
+        _warn_of_what_does_not_work(snapshot, after)
     return see_other(url_for("admin_config.form"))
+
+
+def _warn_of_what_does_not_work(before: ConfigSnapshot, after: ConfigSnapshot) -> None:
+    """Tries every connection whose URL or key is new."""
+    known = {(c.base_url, c.key) for c in before.connections}
+    fresh = [c for c in after.connections if c.enable and (c.base_url, c.key) not in known]
+    for connection, found in zip(fresh, try_out_all(fresh), strict=True):
+        if not found["ok"]:
+            which = f"“{connection_name(connection)}”" if len(after.connections) > 1 else "it"
+            flash(f"Saved, but {which} does not work: {found['message']}", "warning")
 
 
 def _changes_since(generation: int) -> list[HistoryEntry]:
     """The changes of settings that the form does not know; new client keys count the generation up as well."""
     return [entry for entry in services().config.history() if entry.generation >= generation]
+
+
+_HELP = {
+    "COMPAT": "Lenient: what Claude does not have is left out, and the header x-gateway-warnings says so. "
+    "Strict: such a request is answered with an error 400.",
+    "DEFAULT_MAX_TOKENS": "For requests without a limit of their own. 0 means the most the model can write.",
+}
+"""Where a setting's own help is written for those who know the field."""
+
+
+@blueprint.app_template_filter("help")
+def help_of(setting: RuntimeSetting) -> str:
+    return _HELP.get(setting.name, setting.help)
 
 
 def label(name: str) -> str:
@@ -137,10 +170,16 @@ def label(name: str) -> str:
         "ANTHROPIC_API_CONFIGS": "Connection settings",
         "ANTHROPIC_MODELS": "Models",
         "MODEL_ALIASES": "Model aliases",
+        "COMPAT": "Strictness",
         "connections": "Connections",
     }
     words = name.replace("_", " ").capitalize()
     return known.get(name) or re.sub(r" s$", " (seconds)", words)
+
+
+@blueprint.app_template_filter("connection_name")
+def connection_name(connection: Connection) -> str:
+    return connection.name or f"Connection {connection.index + 1}"
 
 
 @blueprint.app_template_filter("label")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict
+from urllib.parse import urlsplit
 
+import gevent
 import orjson
 from flask import Flask, Response, current_app, g, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
@@ -16,9 +18,11 @@ from app.services import services, upstream
 from app.storage.accounts import SHORTEST_PASSWORD
 from app.storage.config import ConfigSnapshot, Connection
 from app.upstream.catalogue import OVERLAY
+from app.upstream.pool import Pool
 from app.upstream.verification import Verification, verify
 
 LONGEST_PASSWORD = 1000
+LONGEST_WAIT_S = 20.0
 
 
 def this_app() -> Flask:
@@ -64,14 +68,37 @@ def our_command(*arguments: str) -> str:
 
 
 def try_out(connection: Connection) -> dict[str, Any]:
-    """What verifying a connection found, as a sentence for the page and for its script. Beyond the list of models it
-    asks for one token: an account without credit lists models too."""
-    found = verify(upstream().pool, connection)
+    """What verifying a connection found, as a sentence for the page and for its script."""
+    return _tried(upstream().pool, connection)
+
+
+def try_out_all(connections: Sequence[Connection]) -> list[dict[str, Any]]:
+    """The same for several at once, and not for longer than somebody waits for a page."""
+    pool = upstream().pool
+    tasks = [gevent.spawn(_tried, pool, connection) for connection in connections]
+    gevent.joinall(tasks, timeout=LONGEST_WAIT_S)
+    late = {"ok": False, "message": f"There was no answer within {LONGEST_WAIT_S:g} seconds.", "models": []}
+    return [task.value or late for task in tasks]
+
+
+def _tried(pool: Pool, connection: Connection) -> dict[str, Any]:
+    """Beyond the list of models it asks for one token: an account without credit lists models too."""
+    found = verify(pool, connection)
     available = connection.model_ids or found.models
     if found.ok and available:
         cheapest = next((id for id in available if "haiku" in id), available[0])
-        found = replace(verify(upstream().pool, connection, cheapest), latency_ms=found.latency_ms)
-    return {"ok": found.ok, "message": _sentence(found), "models": found.models}
+        found = replace(verify(pool, connection, cheapest), latency_ms=found.latency_ms)
+    message = " ".join(filter(None, (_sentence(found), "" if found.ok else _odd_key(connection))))
+    return {"ok": found.ok, "message": message, "models": found.models}
+
+
+def _odd_key(connection: Connection) -> str:
+    """A hint for a key that is plainly another one."""
+    if urlsplit(connection.base_url).hostname != "api.anthropic.com" or connection.key.startswith("sk-ant-"):
+        return ""
+    if connection.key.startswith("sk-dgm-"):
+        return "This is a client key of a gateway such as this one; a key of Anthropic's begins with sk-ant-."
+    return "A key of Anthropic's begins with sk-ant-, and this one does not."
 
 
 def refused(error: InvalidRequest) -> dict[str, Any]:

@@ -148,6 +148,8 @@ def create_client_key() -> AnyResponse:
     if once and session.get("key_made") == once:
         flash("This key was made already. It is shown only once; if you did not copy it, make another one.", "warning")
         return see_other(url_for("admin.keys"))
+    if not request.form.get("name", "").strip():
+        return _client_key_page(request.form, {"name": "Give it a name."})
     try:
         key, secret = services().keys.create(name=request.form.get("name", ""), **author())
     except InvalidRequest as error:

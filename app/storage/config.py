@@ -202,6 +202,23 @@ class PersistentConfig:
 
         return database.read(self._app, work)
 
+    def before_changes(self, *, limit: int = 50) -> dict[int, Mapping[str, Any] | None]:
+        """By the id of a change in the history: all values as they were before it, secrets among them; None where they
+        cannot be decrypted any more."""
+
+        def work(session: Session) -> list[tuple[int, str]]:
+            rows = session.scalars(select(HistoryRow).order_by(HistoryRow.id.desc()).limit(limit))
+            return [(row.id, row.previous) for row in rows]
+
+        return {id: self._values_of(token) for id, token in database.read(self._app, work)}
+
+    def _values_of(self, token: str) -> Mapping[str, Any] | None:
+        try:
+            earlier = orjson.loads(self._vault.decrypt(token))
+        except Undecryptable:
+            return None
+        return {name: earlier.get(name, self._fallback(name)[0]) for name in validation.DECLARED}
+
     def restore(
         self, history_id: int, *, who: str, expected_generation: int | None = None, ip: str = ""
     ) -> ConfigSnapshot:

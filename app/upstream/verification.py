@@ -36,7 +36,7 @@ def verify(pool: Pool, connection: Connection, model: str | None = None) -> Veri
         if model is not None:
             _one_token(pool, connection, model)
     except UpstreamError as error:
-        return Verification(False, error.upstream_status, _since(started), models, _in_plain_words(error, connection))
+        return Verification(False, error.upstream_status, _since(started), models, in_plain_words(error, connection))
     return Verification(True, 200, _since(started), models, None)
 
 
@@ -51,9 +51,11 @@ def _since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
 
 
-def _in_plain_words(error: UpstreamError, connection: Connection) -> str:
-    said = (error.upstream or {}).get("message") or error.message
+def in_plain_words(error: UpstreamError, connection: Connection) -> str:
+    """What is wrong with a connection and what to do about it, for its admin."""
     host = urllib.parse.urlsplit(connection.base_url).netloc
+    # Of a failure of our own only the cause: that the host could not be reached is what the advice says.
+    said = (error.upstream or {}).get("message") or error.message.partition(f" at {host}: ")[2]
     advice = {
         "upstream_authentication_failed": f"{host} refused the key. Check that it was copied whole and is not revoked.",
         "upstream_unreachable": f"{host} cannot be reached from here. Check the base URL, the network and the proxy.",
@@ -65,4 +67,4 @@ def _in_plain_words(error: UpstreamError, connection: Connection) -> str:
         "upstream_invalid_response": f"{host} answers, but it is no Anthropic API. Check the base URL.",
         "overloaded": "Anthropic is overloaded at the moment; the key may well be right. Try again in a minute.",
     }.get(error.code or "")
-    return f"{advice} ({said})" if advice and said not in advice else advice or said
+    return f"{advice} ({said})" if advice and said not in advice else advice or said or error.message

@@ -1,5 +1,6 @@
 """Signing in, client keys, history and account, without a browser."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_a_client_key_is_made_and_revoked(visitor):
 
 
 def test_a_key_that_cannot_be_made_keeps_what_was_typed(visitor):
-    for field, typed in (("name", ""), ("expires", "1999-01-01"), ("expires", "tomorrow")):
+    for field, typed in (("name", ""), ("expires", "1999-01-01"), ("expires", "tomorrow"), ("expires", "9999-12-31")):
         answer = visitor.post("/admin/keys", **{"name": "robot", "owner": "ops", field: typed})
         form = Form(answer.text)
         assert answer.status_code == 400
@@ -94,13 +95,40 @@ def test_a_key_that_cannot_be_made_keeps_what_was_typed(visitor):
         assert form.fields["owner"] == ["ops"]
 
 
+def told(answer):
+    """The words of a page."""
+    return " ".join(re.sub(r"<[^>]+>", "", answer.text).split())
+
+
+def test_history_counts_secrets_and_tells_none(visitor):
+    config = visitor.app.extensions["dragoman"].config
+    config.update({"ANTHROPIC_API_KEYS": ["sk-ant-api03-secret-of-the-tests"]}, who="bob")
+    page = told(visitor.get("/admin/history"))
+    assert "Anthropic keys: 0 → 1" in page
+    assert "sk-ant" not in page
+
+
+def test_numbers_beyond_the_database_are_answered_with_a_page(visitor):
+    beyond = "9" * 30
+    for path in (f"/admin/history/{beyond}/restore", "/admin/history/77/restore"):
+        assert visitor.get(path).status_code == 404
+    assert visitor.post(f"/admin/history/{beyond}/restore", shown_at="/admin/history").status_code == 404
+    assert visitor.get(f"/admin/audit?before={beyond}").status_code == 400
+
+
 def test_history_brings_earlier_settings_back(visitor):
     config = visitor.app.extensions["dragoman"].config
     config.update({"IDLE_TIMEOUT_S": 55}, who="bob")
     (entry,) = config.history()
-    assert "bob" in visitor.get("/admin/history").text
+    assert "Idle timeout (seconds): 300 → 55" in told(visitor.get("/admin/history"))
+    asked = visitor.get(f"/admin/history/{entry.id}/restore")
+    assert "Idle timeout (seconds): 55 → 300" in told(asked)
+    assert config.load().values["IDLE_TIMEOUT_S"] == 55
     visitor.post(f"/admin/history/{entry.id}/restore", shown_at="/admin/history")
     assert config.load().values["IDLE_TIMEOUT_S"] == 300
+    newest = told(visitor.get("/admin/history")).partition("bob")[0]
+    assert re.search(r"Undo to \d{4}-.* UTC ?Idle timeout \(seconds\): 55 → 300", newest)
+    assert "Nothing would change" in visitor.get(f"/admin/history/{entry.id}/restore").text
     visitor.post("/admin/history/999/restore", shown_at="/admin/history")
     assert "There is no change 999" in visitor.get("/admin/history").text
 

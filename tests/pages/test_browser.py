@@ -34,7 +34,10 @@ def test_no_page_is_wider_than_a_small_phone(admin, site):
     admin.wait_for_load_state()
     assert overflow(admin) == 0
     admin.goto(f"{site}/admin/history")
-    admin.click("button >> text=Undo to here")
+    admin.click("a >> text=Undo to here")
+    admin.wait_for_selector("h1 >> text=Undo to")
+    assert overflow(admin) == 0
+    admin.click("text=Bring them back")
     admin.wait_for_selector(SAVED)
 
 
@@ -73,7 +76,10 @@ def test_a_key_is_changed_and_verified_before_it_is_saved(admin, site):
     admin.click("[data-verify]")
     admin.wait_for_selector(".result.good >> text=It works")
     admin.goto(f"{site}/admin/history")
-    admin.click("button >> text=Undo to here")
+    admin.click("a >> text=Undo to here")
+    admin.wait_for_selector("h1 >> text=Undo to")
+    assert overflow(admin) == 0
+    admin.click("text=Bring them back")
     admin.wait_for_selector(SAVED)
 
 
@@ -103,7 +109,7 @@ def test_a_wrong_field_is_opened_focused_and_keeps_its_text(admin, site):
     admin.wait_for_selector("[aria-invalid]")
     assert admin.input_value("#c0-weight") == "heavy"
     assert admin.evaluate("document.activeElement.id") == "c0-weight"
-    assert admin.text_content("#c0-weight-error") == "Write a number."
+    assert admin.text_content("#c0-weight-error") == "Write a number above 0."
 
 
 def test_of_two_admins_the_second_is_told_and_loses_nothing(admin, context, site):

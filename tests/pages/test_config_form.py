@@ -2,6 +2,8 @@
 
 import pytest
 
+from app import forms
+from app.errors import InvalidRequest
 from app.forms import CONFIGS, KEYS, URLS
 from tests.pages.conftest import Form
 
@@ -16,6 +18,7 @@ FULL = {
             "enable": True,
             "weight": 1,
             "tags": [{"name": "blue", "colour": "#00f"}],
+            "auto_cache": True,
             "headers": {"X-Secret": "a header value that is secret", "anthropic-beta": "x"},
             "from_the_future": {"kept": True},
         },
@@ -126,6 +129,50 @@ def test_what_is_wrong_stands_at_its_field_with_what_was_typed(visitor, config):
     assert config.load().generation == before
 
 
+def test_errors_are_in_plain_words(visitor, config):
+    answer = visitor.post(
+        PAGE, c0__url="one.example", c1__key="a b", c1__weight="0", IDLE_TIMEOUT_S="0", models0__max_tokens="many"
+    )
+    assert refused(answer) == {
+        "c0-url": "Write the whole URL, such as https://api.anthropic.com.",
+        "c1-key": "A key has no spaces and no letters beyond a to z. Copy it once more.",
+        "c1-weight": "Write a number above 0.",
+        "IDLE_TIMEOUT_S": "Write a whole number, 1 or more.",
+        "models0-max_tokens": "Write a whole number, 1 or more.",
+    }
+
+
+def test_a_url_of_another_host_asks_for_the_key_again(visitor, config):
+    answer = visitor.post(PAGE, c0__url="https://elsewhere.example")
+    assert refused(answer) == {"c0-key": forms.KEY_AGAIN}
+    assert visitor.post(PAGE, c0__url="https://one.example/folder/v1").status_code == 303
+    assert config.load().connections[0].base_url == "https://one.example/folder"
+
+
+def test_what_storage_says_of_a_url_stands_at_its_connection(config):
+    draft = forms.draft_of(config.snapshot)
+    error = InvalidRequest(f"{URLS}[1] names another host; send the key too.", param=f"{URLS}[1]")
+    assert forms.place_error(draft, error)
+    assert set(draft.errors) == {"c1-url", "c1-key"}
+
+
+def test_a_new_connection_that_does_not_work_is_saved_with_a_warning(visitor, config, simulator):
+    config.update({URLS: [simulator], KEYS: [ONE], CONFIGS: {}}, who="test")
+    assert visitor.post(PAGE, c0__name="mine").status_code == 303
+    assert "Saved, but" not in visitor.get(PAGE).text
+    assert visitor.post(PAGE, c0__key="sk-ant-invalid-key-of-the-tests").status_code == 303
+    shown = visitor.get(PAGE).text
+    assert "Saved, but it does not work: 127.0.0.1" in shown
+    assert "refused the key" in shown
+
+
+def test_verifying_an_empty_connection_says_one_thing(visitor, config):
+    shown = Form(visitor.get(PAGE).text).fields
+    fields = {**shown, "do": ["verify 0"], "c0-url": [""], "c0-origin": [""]}
+    answer = visitor.client.post(PAGE, data=fields, headers={"accept": "application/json"})
+    assert answer.json["message"] == "Write the whole URL, such as https://api.anthropic.com."
+
+
 def test_all_that_is_wrong_is_said_at_once(visitor, config):
     answer = visitor.post(PAGE, c0__url="", c1__weight="x", IDLE_TIMEOUT_S="x")
     assert set(refused(answer)) == {"c0-url", "c1-weight", "IDLE_TIMEOUT_S"}
@@ -137,7 +184,7 @@ class TestSomebodyElseSavedMeanwhile:
         config.update({"IDLE_TIMEOUT_S": 55, "COMPAT": "strict"}, who="bob")
         answer = visitor.send(PAGE, mine, DEFAULT_MAX_TOKENS="17", IDLE_TIMEOUT_S="66")
         assert answer.status_code == 409
-        assert "bob changed Compat, Idle timeout (seconds)" in answer.text
+        assert "bob changed Strictness, Idle timeout (seconds)" in answer.text
         merged = Form(answer.text).fields
         assert (merged["COMPAT"], merged["DEFAULT_MAX_TOKENS"], merged["IDLE_TIMEOUT_S"]) == (
             ["strict"],
