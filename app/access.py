@@ -10,6 +10,8 @@ import hmac
 import ipaddress
 import logging
 import os
+import secrets
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +26,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from app import extensions
 from app.api import Endpoint, declared
-from app.errors import Forbidden, NotFound, TooManyRequests, Unauthenticated
+from app.errors import DatabaseUnavailable, Forbidden, NotFound, TooManyRequests, Unauthenticated
 from app.settings import Settings
 from app.storage import accounts, audit
 from app.storage.accounts import Admin
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SESSION = "name"  # of the session, in its cookie
 LOGIN_PAGE = "/admin/login"
 CORS_PATHS = ("/v1", "/models", "/chat")
 PAGE_PATHS = ("/admin", "/setup")
@@ -106,7 +109,7 @@ def init_app(app: Flask) -> None:
 
     @manager.user_loader  # type: ignore[untyped-decorator]  # flask_login comes without types
     def load_user(session_id: str) -> SignedIn | None:
-        admin = accounts.by_session_id(app, session_id)
+        admin = accounts.by_session_id(app, session_id, session.get(SESSION, ""))
         return SignedIn(admin) if admin else None
 
 
@@ -155,6 +158,7 @@ def _admin() -> None:
     if caller_in_session is None:
         _demanded_key()
     else:
+        request.get_data()  # kept: looking for the token in a form would use up a body of no declared type
         check_csrf()
         g.caller = caller_in_session
 
@@ -300,17 +304,30 @@ def check_csrf() -> None:
 def sign_in(username: str, password: str) -> Admin:
     """Check the password and start a session. Raises Unauthenticated, TooManyRequests."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # a LocalProxy
-    limits: LoginLimits = app.extensions["dragoman.login_limits"]
     address = request.remote_addr or "unknown"
-    limits.check(address, username)
-    admin = accounts.verify(app, username, password)
+    admin = check_password(username, password)
     if admin is None:
-        limits.count(address, username)
         audit.record(app, who=username[:100], action="admin.login_failed", ip=address)
         raise Unauthenticated("The user name or the password is wrong.", code="invalid_login")
-    limits.forget(address, username)
     audit.record(app, who=admin.username, action="admin.login", ip=address)
     start_session(admin)
+    return admin
+
+
+def check_password(username: str, password: str) -> Admin | None:
+    """The account, if this is its password. Raises TooManyRequests."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # a LocalProxy
+    limits: LoginLimits = app.extensions["dragoman.login_limits"]
+    address = request.remote_addr or "unknown"
+    limits.count(address, username)  # before the password is looked at: of many attempts at once each must count
+    try:
+        admin = accounts.verify(app, username, password)
+    except DatabaseUnavailable:
+        limits.take_back(address, username)
+        raise
+    if admin is not None:
+        limits.take_back(address, username)
+        limits.forget(username)
     return admin
 
 
@@ -318,12 +335,19 @@ def start_session(admin: Admin) -> None:
     """Sign in an admin who proved to be one; what an earlier session held is forgotten."""
     session.clear()
     session.permanent = True
+    session[SESSION] = secrets.token_urlsafe(18)
     login_user(SignedIn(admin))
 
 
 def sign_out() -> None:
+    """Ends this session, of which somebody may have kept a cookie, everywhere; the account's others go on. Raises
+    DatabaseUnavailable when only the browser could be made to forget it."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # a LocalProxy
+    name = session.get(SESSION)
     logout_user()
     session.clear()
+    if name:
+        accounts.end_session(app, name, lifetime_s=round(app.permanent_session_lifetime.total_seconds()))
 
 
 def safe_next(target: str | None, fallback: str = "/admin") -> str:
@@ -345,22 +369,23 @@ class LoginLimits:
         self._redis_url = redis_url
         self._limiters: tuple[RateLimiter, ...] = ()
         self._limits: list[RateLimitItem] = []
+        self._turn = threading.Lock()
 
-    def check(self, address: str, username: str) -> None:
-        """Raises TooManyRequests."""
+    def count(self, address: str, username: str) -> None:
+        """An attempt, failed until it is taken back. Raises TooManyRequests."""
         for limit, name in self._names(address, username):
-            if not self._ask("test", limit, name):
+            if not self._ask("hit", limit, name):
                 wait_s = max(1, round(self._ask("get_window_stats", limit, name).reset_time - _now()))
                 raise TooManyRequests(
                     f"Too many failed sign-ins. Try again in {wait_s} seconds.", headers={"retry-after": str(wait_s)}
                 )
 
-    def count(self, address: str, username: str) -> None:
+    def take_back(self, address: str, username: str) -> None:
         for limit, name in self._names(address, username):
-            self._ask("hit", limit, name)
+            self._ask("hit", limit, name, cost=-1)
 
-    def forget(self, address: str, username: str) -> None:
-        limit, name = self._names(address, username)[1]
+    def forget(self, username: str) -> None:
+        limit, name = self._names("", username)[1]
         self._ask("clear", limit, name)
 
     def _names(self, address: str, username: str) -> list[tuple[RateLimitItem, Name]]:
@@ -368,15 +393,17 @@ class LoginLimits:
         by_address, by_username = self._limits
         return [(by_address, ("login-address", address)), (by_username, ("login-username", username.strip()[:100]))]
 
-    def _ask(self, what: Literal["test", "hit", "clear", "get_window_stats"], limit: RateLimitItem, name: Name) -> Any:
+    def _ask(
+        self, what: Literal["hit", "clear", "get_window_stats"], limit: RateLimitItem, name: Name, **options: int
+    ) -> Any:
         from limits.errors import StorageError
 
         shared, own = self._limiters
         try:
-            return getattr(shared, what)(limit, *name)
+            return getattr(shared, what)(limit, *name, **options)
         except StorageError as error:
             log.warning("REDIS_URL: failed sign-ins are counted by this process alone: %s", error.storage_error)
-            return getattr(own, what)(limit, *name)
+            return getattr(own, what)(limit, *name, **options)
 
     def _prepare(self) -> None:
         if self._limiters:
@@ -385,11 +412,13 @@ class LoginLimits:
         from limits.storage import storage_from_string
         from limits.strategies import FixedWindowRateLimiter
 
-        self._limits = [parse(FAILED_LOGINS_PER_ADDRESS), parse(FAILED_LOGINS_PER_USERNAME)]
-        self._limiters = tuple(
-            FixedWindowRateLimiter(storage_from_string(url, wrap_exceptions=True))
-            for url in (self._redis_url or "memory://", "memory://")
-        )
+        with self._turn:
+            if not self._limiters:  # those who come at once count in the same place
+                self._limits = [parse(FAILED_LOGINS_PER_ADDRESS), parse(FAILED_LOGINS_PER_USERNAME)]
+                self._limiters = tuple(
+                    FixedWindowRateLimiter(storage_from_string(url, wrap_exceptions=True))
+                    for url in (self._redis_url or "memory://", "memory://")
+                )
 
 
 def _now() -> float:

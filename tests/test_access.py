@@ -1,17 +1,19 @@
 """Who may call what. EXPECTED is generated over: a route that is missing from it fails."""
 
 import logging
+import threading
 import time
 
 import pytest
 from flask import Flask, g
 from itsdangerous import URLSafeTimedSerializer
+from sqlalchemy import text
 
 from app import access
 from app.api import endpoint
 from app.errors import DatabaseUnavailable
 from app.storage import accounts, database
-from tests.conftest import ADMIN, CLIENT
+from tests.conftest import ADMIN, CLIENT, wait_for
 
 PAGES = (
     *("", "/config", "/keys", "/keys/<id>/revoke", "/history", "/audit", "/account"),
@@ -316,6 +318,34 @@ class TestSessions:
         accounts.set_password(site.app, "ann", "new password of ann", who="tester")
         assert site.client.get("/config").status_code == 401
 
+    def test_a_kept_cookie_is_worth_nothing_after_signing_out_and_other_browsers_stay(self, site, make_app):
+        other = site.app.test_client()
+        other.post("/admin/test-sign-in", data={"username": "ann", "password": "password of ann"})
+        site.sign_in()
+        kept = site.client.get_cookie("session").value
+        assert site.client.post("/admin/logout", headers={"x-csrftoken": site.csrf_token()}).status_code < 400
+        assert other.get("/config").status_code == 200
+        for app in (site.app, make_app()):  # another worker or node
+            thief = app.test_client()
+            thief.set_cookie("session", kept)
+            assert thief.get("/config").status_code == 401
+
+    def test_ended_sessions_are_forgotten_when_their_cookies_have_expired(self, app):
+        for lifetime_s in (-7200, -7200, 60):
+            accounts.end_session(app, f"session of {lifetime_s}", lifetime_s=lifetime_s)
+        accounts.end_session(app, "the last", lifetime_s=60)
+        accounts.end_session(app, "the last", lifetime_s=60)
+        count = text("SELECT count(*) FROM ended_sessions")
+        assert database.read(app, lambda session: session.scalar(count)) == 2
+
+    @pytest.mark.parametrize("content_type", [None, "application/x-www-form-urlencoded", "multipart/form-data"])
+    def test_a_write_with_a_session_needs_no_json_content_type(self, site, content_type):
+        site.sign_in()
+        headers = {"x-csrftoken": site.csrf_token()}
+        body = b'{"COMPAT": "strict"}'
+        answer = site.client.post("/config/update?all=true", data=body, content_type=content_type, headers=headers)
+        assert (answer.status_code, answer.json.get("COMPAT")) == (200, "strict")
+
     def test_a_changed_secret_key_ends_the_session_and_a_fallback_keeps_it(self, make_app):
         site = Site(make_app(secret_key="the first secret key"))
         site.sign_in()
@@ -393,6 +423,40 @@ class TestThrottling:
         for _ in range(3):
             assert site.sign_in("wrong").status_code == 401
             assert site.sign_in().status_code == 200
+
+    def test_attempts_that_come_at_once_count_before_a_password_is_looked_at(self, site, monkeypatch):
+        limit = int(access.FAILED_LOGINS_PER_USERNAME.split()[0])
+        looked, all_here = [], threading.Event()
+
+        def verify(app, name, password):
+            looked.append(name)
+            all_here.wait(5)
+
+        monkeypatch.setattr(accounts, "verify", verify)
+        statuses = []
+
+        def attempt():
+            form = {"username": "ann", "password": "wrong"}
+            statuses.append(site.app.test_client().post("/admin/test-sign-in", data=form).status_code)
+
+        threads = [threading.Thread(target=attempt) for _ in range(limit + 6)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: len(statuses) == 6 or len(looked) > limit, what="six attempts are refused")
+        all_here.set()
+        for thread in threads:
+            thread.join(10)
+        assert len(looked) == limit
+        assert sorted(statuses) == [401] * limit + [429] * 6
+
+    def test_an_attempt_that_the_database_cut_short_is_not_counted(self, site, monkeypatch):
+        def gone(app, name, password):
+            raise DatabaseUnavailable("gone")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(accounts, "verify", gone)
+            assert {site.sign_in().status_code for _ in range(30)} == {503}
+        assert site.sign_in().status_code == 200
 
     def test_a_failed_sign_in_does_not_tell_whether_the_name_exists(self, site):
         unknown, wrong = site.sign_in(username="nobody"), site.sign_in("wrong")

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import logging
+import os
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from flask import Flask
-from sqlalchemy import exc, func, select
+from sqlalchemy import delete, exc, func, select
 from sqlalchemy.orm import Session
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from app.errors import Conflict, InvalidRequest, NotFound
+from app.errors import ConfigError, Conflict, InvalidRequest, NotFound
 from app.settings import Settings
 from app.storage import audit, database
 from app.storage.secrets import Vault
-from app.storage.tables import AdminRow
+from app.storage.tables import AdminRow, EndedSessionRow
+
+if TYPE_CHECKING:
+    from gevent.threadpool import ThreadPool
 
 T = TypeVar("T")
-SHORTEST_PASSWORD = 8
+log = logging.getLogger(__name__)
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 1000
 NOBODY = f"scrypt:32768:8:1${'0' * 16}${'0' * 128}"  # no password has this hash, and finding out takes as long
+_threads: dict[int, ThreadPool] = {}  # by process
 _USERNAME = re.compile(r"[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,98}")
 
 
@@ -56,13 +64,22 @@ def create(app: Flask, username: str, password: str, *, who: str, ip: str = "") 
 
 
 def create_from_environment(app: Flask, settings: Settings) -> Admin | None:
-    """ADMIN_USERNAME and ADMIN_PASSWORD make the account once; an account that exists is never touched."""
-    if not (settings.admin_username and settings.admin_password) or any_exists(app):
+    """ADMIN_USERNAME and ADMIN_PASSWORD make the account once; an account that exists is never touched. Raises
+    ConfigError when they cannot."""
+    given = {"ADMIN_USERNAME": settings.admin_username, "ADMIN_PASSWORD": settings.admin_password}
+    missing = [name for name, value in given.items() if not value]
+    if len(missing) == 2 or any_exists(app):
+        return None
+    if missing:
+        log.warning("no admin account was made: %s is missing", missing[0])
         return None
     try:
         return create_first(app, settings.admin_username, settings.admin_password, who="environment")
     except Conflict:
         return None  # another process was faster
+    except InvalidRequest as error:
+        name = "ADMIN_PASSWORD" if error.param == "password" else "ADMIN_USERNAME"
+        raise ConfigError(f"{name}: {error.message}") from None
 
 
 def verify(app: Flask, username: str, password: str) -> Admin | None:
@@ -74,21 +91,40 @@ def verify(app: Flask, username: str, password: str) -> Admin | None:
 
     found = database.read(app, work) if "\x00" not in username else None
     stored = found[1] if found else NOBODY
-    fits = _slowly(lambda: check_password_hash(stored, password[:1000]))
+    fits = _slowly(lambda: check_password_hash(stored, password[:LONGEST_PASSWORD]))
     return found[0] if found and fits else None
 
 
-def by_session_id(app: Flask, session_id: str) -> Admin | None:
-    """The account that a session names; None once its password was changed."""
+def by_session_id(app: Flask, session_id: str, name: str) -> Admin | None:
+    """The account of a session; None once its password was changed, or once the session called `name` has ended."""
     id, _, epoch = session_id.partition(".")
-    if not (id.isdecimal() and epoch.isdecimal()):
+    if not (id.isdecimal() and epoch.isdecimal() and len(id) < 10 and len(epoch) < 10 and name):
         return None
 
     def work(session: Session) -> Admin | None:
+        if session.get(EndedSessionRow, _name_hash(name)) is not None:
+            return None
         row = session.get(AdminRow, int(id))
         return _to_admin(row) if row is not None and row.epoch == int(epoch) else None
 
     return database.read(app, work)
+
+
+def end_session(app: Flask, name: str, *, lifetime_s: int) -> None:
+    """From now on no worker and no node takes a cookie of this session; remembered until the last one has expired."""
+    now = int(time.time())
+
+    def work(session: Session) -> None:
+        session.execute(delete(EndedSessionRow).where(EndedSessionRow.expires_at < now))
+        # A request that was under way has its cookie renewed when it is answered, a little later than now.
+        session.merge(EndedSessionRow(name=_name_hash(name), expires_at=now + lifetime_s + 3600))
+
+    with contextlib.suppress(exc.IntegrityError):  # signed out twice at once
+        database.write(app, work)
+
+
+def _name_hash(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def everyone(app: Flask) -> list[Admin]:
@@ -148,18 +184,23 @@ def _create(app: Flask, username: str, password: str, *, first: bool, who: str, 
 
 
 def _hash(password: str) -> str:
-    if not SHORTEST_PASSWORD <= len(password) <= 1000:
-        raise InvalidRequest(f"The password must be at least {SHORTEST_PASSWORD} characters.", param="password")
+    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+        message = f"The password must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters."
+        raise InvalidRequest(message, param="password")
     return _slowly(lambda: generate_password_hash(password, method="scrypt"))
 
 
 def _slowly(function: Callable[[], T]) -> T:
-    """scrypt takes a tenth of a second of CPU: in a native thread the worker's streams go on meanwhile."""
+    """scrypt takes a tenth of a second of CPU: in a native thread the worker's streams go on meanwhile. Not in one
+    of the hub's own, where many sign-ins at once would hold up name resolution."""
     if not database.under_gevent():
         return function()
-    from gevent import get_hub
+    from gevent.threadpool import ThreadPool
 
-    answer: T = get_hub().threadpool.apply(function)
+    pid = os.getpid()
+    if pid not in _threads:
+        _threads[pid] = ThreadPool(2)
+    answer: T = _threads[pid].apply(function)
     return answer
 
 

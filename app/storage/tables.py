@@ -58,6 +58,14 @@ class AdminRow(Base):
     created_at: Mapped[int] = mapped_column(BigInteger)
 
 
+class EndedSessionRow(Base):
+    """A session that was signed out before its cookies expired; `name` is the SHA-256 of what they call it."""
+
+    __tablename__ = "ended_sessions"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
 class ClientKeyRow(Base):
     """`models` is a JSON array, null for all. `last_used_at` is coarse: written once a minute by each worker."""
 

@@ -1,11 +1,13 @@
 """Admin accounts."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
 from werkzeug.security import check_password_hash
 
-from app.errors import Conflict, InvalidRequest, NotFound
+from app.errors import ConfigError, Conflict, InvalidRequest, NotFound
 from app.storage import accounts, audit
 
 
@@ -74,20 +76,30 @@ def test_an_unknown_name_takes_as_much_work_as_a_wrong_password(app, monkeypatch
 
 def test_a_new_password_ends_the_sessions(app):
     before = accounts.create_first(app, "ann", "password of ann")
-    assert accounts.by_session_id(app, before.session_id) == before
+    assert accounts.by_session_id(app, before.session_id, "a name") == before
     after = accounts.set_password(app, "ann", "new password of ann", who="tester")
-    assert accounts.by_session_id(app, before.session_id) is None
-    assert accounts.by_session_id(app, after.session_id) == after
+    assert accounts.by_session_id(app, before.session_id, "a name") is None
+    assert accounts.by_session_id(app, after.session_id, "a name") == after
     assert accounts.verify(app, "ann", "password of ann") is None
     assert accounts.verify(app, "ann", "new password of ann")
 
 
-@pytest.mark.parametrize("session_id", ["", "1", "1.", "x.y", "99.1", "1.1.1", "-1.1"])
+def test_an_ended_session_is_nobodys_and_a_session_without_a_name_too(app):
+    ann = accounts.create_first(app, "ann", "password of ann")
+    accounts.end_session(app, "one", lifetime_s=60)
+    assert accounts.by_session_id(app, ann.session_id, "one") is None
+    assert accounts.by_session_id(app, ann.session_id, "") is None
+    assert accounts.by_session_id(app, ann.session_id, "two") == ann
+
+
+@pytest.mark.parametrize("session_id", ["", "1", "1.", "x.y", "99.1", "1.1.1", "-1.1", "1." + "1" * 5000])
 def test_a_session_of_nobody_is_none(app, session_id):
-    assert accounts.by_session_id(app, session_id) is None
+    assert accounts.by_session_id(app, session_id, "a name") is None
 
 
-@pytest.mark.parametrize(("name", "password"), [("ann", "short"), ("", "long enough"), ("a\nb", "long enough")])
+@pytest.mark.parametrize(
+    ("name", "password"), [("ann", "too short"), ("ann", "x" * 1001), ("", "long enough"), ("a\nb", "long enough")]
+)
 def test_poor_names_and_passwords_are_refused(app, name, password):
     with pytest.raises(InvalidRequest):
         accounts.create_first(app, name, password)
@@ -115,6 +127,45 @@ def test_the_environment_makes_the_account_once_and_never_resets_it(make):
     app = start("second password")
     assert accounts.verify(app, "ann", "first password")
     assert accounts.verify(app, "ann", "second password") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [({"admin_username": "ann"}, "ADMIN_PASSWORD"), ({"admin_password": "password of ann"}, "ADMIN_USERNAME")],
+)
+def test_half_an_account_in_the_environment_is_said(make, caplog, given, missing):
+    app = make(**given)
+    assert accounts.create_from_environment(app, app.extensions["dragoman"].settings) is None
+    assert f"{missing} is missing" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "at_fault"),
+    [
+        ({"admin_username": "ann", "admin_password": "short"}, "ADMIN_PASSWORD"),
+        ({"admin_username": "a\x07", "admin_password": "long enough"}, "ADMIN_USERNAME"),
+    ],
+)
+def test_a_poor_account_in_the_environment_stops_the_start(make, given, at_fault):
+    app = make(**given)
+    with pytest.raises(ConfigError, match=at_fault):
+        accounts.create_from_environment(app, app.extensions["dragoman"].settings)
+
+
+def test_passwords_are_hashed_in_threads_of_their_own():
+    """In the hub's own, sign-ins would hold up name resolution. In a process of its own, since it patches threads."""
+    code = (
+        "from gevent import monkey; monkey.patch_all()\n"
+        "import gevent, time\n"
+        "from app.storage import accounts\n"
+        "sign_ins = [gevent.spawn(accounts._slowly, lambda: monkey.get_original('time', 'sleep')(0.3)) "
+        "for _ in range(12)]\n"
+        "gevent.sleep(0.05)\n"
+        "started = time.monotonic()\n"
+        "gevent.get_hub().threadpool.apply(lambda: None)\n"
+        "print(time.monotonic() - started < 0.2)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "True"
 
 
 def test_the_set_up_token_is_the_same_each_time_and_another_with_another_key(make):
