@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 from flask import Blueprint, Response, current_app, redirect, render_template
-from sqlalchemy import select
 from werkzeug.wrappers import Response as AnyResponse
 
 from app import metrics
@@ -18,7 +17,6 @@ from app.errors import DatabaseUnavailable
 from app.openapi import specification
 from app.schemas.health import AliveSchema, HealthSchema, ReadinessSchema
 from app.services import services, upstream
-from app.storage import database
 
 blueprint = Blueprint("health", __name__)
 _STARTED = time.monotonic()
@@ -47,9 +45,13 @@ def healthz() -> dict[str, str]:
 def readyz() -> tuple[dict[str, Any], int]:
     gateway = services()
     failures = []
-    if not _database_answers():
-        failures.append("The database does not answer.")
-    snapshot = gateway.config.snapshot
+    try:
+        gateway.config.refresh()  # reads the row that every worker follows
+    except DatabaseUnavailable as error:
+        failures.append(error.message)
+    snapshot = gateway.config.last_snapshot
+    if snapshot is None:
+        return {"status": "unavailable"}, 503
     if snapshot.undecryptable:
         failures.append(
             f"{', '.join(snapshot.undecryptable)} cannot be decrypted: the SECRET_KEY is another one than they were "
@@ -82,15 +84,6 @@ def readyz() -> tuple[dict[str, Any], int]:
             worker={"pid": os.getpid(), "up_s": round(time.monotonic() - _STARTED)},
         )
     return answer, 503 if failures else 200
-
-
-def _database_answers() -> bool:
-    app = current_app._get_current_object()  # type: ignore[attr-defined]  # a LocalProxy
-    try:
-        database.read(app, lambda session: session.scalar(select(1)))
-    except DatabaseUnavailable:
-        return False
-    return True
 
 
 @blueprint.get("/metrics")

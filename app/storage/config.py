@@ -106,6 +106,11 @@ class PersistentConfig:
         """The configuration in force; no I/O once it was loaded. Raises DatabaseUnavailable if it never could be."""
         return self._snapshot or self.load()
 
+    @property
+    def last_snapshot(self) -> ConfigSnapshot | None:
+        """The same, or None if it could never be loaded."""
+        return self._snapshot
+
     def load(self) -> ConfigSnapshot:
         """Read everything anew."""
         first = self._snapshot is None
@@ -480,7 +485,10 @@ def _differs(a: Any, b: Any) -> bool:
 
 
 def _generation(session: Session) -> int:
-    return session.scalars(select(GenerationRow.number).where(GenerationRow.id == 1)).one()
+    found = session.scalars(select(GenerationRow.number).where(GenerationRow.id == 1)).first()
+    if found is None:
+        raise DatabaseUnavailable("The gateway's database is empty.")
+    return found
 
 
 def _locked_generation(session: Session) -> GenerationRow:

@@ -37,6 +37,7 @@ T = TypeVar("T")
 LOCK_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 15
 SQLITE_READERS, SQLITE_WRITERS = 4, 2
+GONE = "was removed or replaced"
 
 
 def read(app: Flask, work: Callable[[Session], T]) -> T:
@@ -180,6 +181,8 @@ def unavailable(error: Exception) -> DatabaseUnavailable:
     log.warning("database: %s: %s", type(cause).__name__, str(cause).strip())
     if "locked" in str(cause) or type(cause).__name__ in ("LockNotAvailable", "QueryCanceled", "TimeoutError"):
         reason = "is locked by another process"
+    elif GONE in str(cause):
+        reason = f"{GONE} while it ran: bring the file back, or restart the gateway"
     else:
         reason = "cannot be reached"
     return DatabaseUnavailable(f"The gateway's database {reason}. Nothing was saved; try again.")
@@ -198,12 +201,39 @@ def _threads(app: Flask, writes: bool) -> ThreadPool:
 
 def _prepared(engine: Engine) -> Engine:
     if engine.dialect.name == "sqlite":
+        file = SQLiteFile(str(engine.url.database))
+        event.listen(engine, "do_connect", file.on_do_connect)
         event.listen(engine, "connect", _on_sqlite_connect)
+        event.listen(engine, "checkout", file.on_checkout)
         event.listen(engine, "begin", _on_sqlite_begin)
     else:
         event.listen(engine, "connect", _on_postgresql_connect)
         event.listen(engine, "checkout", _refuse_inherited)
     return engine
+
+
+class SQLiteFile:
+    """Whether the file at the database's path is the one that this process opened: what is written into a file that was
+    removed or replaced is lost when its last connection closes."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._opened: dict[int, tuple[int, int]] = {}  # by process
+
+    def on_do_connect(self, *_: Any) -> None:
+        """SQLite would make a new, empty database."""
+        self._check()
+
+    def on_checkout(self, *_: Any) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            raise sqlite3.OperationalError(f"{self._path} {GONE}") from None
+        if self._opened.setdefault(os.getpid(), (found.st_dev, found.st_ino)) != (found.st_dev, found.st_ino):
+            raise sqlite3.OperationalError(f"{self._path} {GONE}")
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:

@@ -1,6 +1,7 @@
 """Transactions: all or nothing, durable, and a clear 503 when the database is not there."""
 
 import os
+import sqlite3
 import threading
 import time
 
@@ -104,6 +105,41 @@ def test_a_database_that_was_replaced_by_rubbish_is_a_503(sqlite_app, tmp_path):
         path.write_bytes(b"rubbish" * 1000)
     with pytest.raises(DatabaseUnavailable):
         count(sqlite_app)
+
+
+def move_away(folder):
+    for path in list(folder.glob("dragoman.db*")):
+        path.rename(path.with_name(f"away-{path.name}"))
+
+
+def bring_back(folder):
+    for path in list(folder.glob("away-*")):
+        path.rename(path.with_name(path.name.removeprefix("away-")))
+
+
+def test_nothing_is_written_into_a_file_that_is_gone_and_no_empty_one_is_made(sqlite_app, tmp_path):
+    folder = tmp_path / "instance"
+    audit.record(sqlite_app, who="tester", action="before")
+    move_away(folder)
+    for attempt in (lambda: audit.record(sqlite_app, who="tester", action="lost"), lambda: count(sqlite_app)):
+        with pytest.raises(DatabaseUnavailable, match="was removed or replaced"):
+            attempt()
+    assert not (folder / "dragoman.db").exists()
+    bring_back(folder)
+    audit.record(sqlite_app, who="tester", action="after")
+    assert [entry.action for entry in audit.entries(sqlite_app)] == ["after", "before"]
+
+
+def test_a_file_that_was_replaced_takes_no_writes_that_a_restart_would_lose(sqlite_app, tmp_path):
+    folder = tmp_path / "instance"
+    audit.record(sqlite_app, who="tester", action="before")
+    with sqlite3.connect(folder / "dragoman.db") as source, sqlite3.connect(folder / "backup") as backup:
+        source.backup(backup)
+    source.close()
+    backup.close()
+    (folder / "backup").rename(folder / "dragoman.db")
+    with pytest.raises(DatabaseUnavailable, match="was removed or replaced"):
+        audit.record(sqlite_app, who="tester", action="lost")
 
 
 def test_a_connection_is_not_used_in_a_process_that_did_not_open_it(app):
