@@ -74,6 +74,14 @@ RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
         choices=("lenient", "strict"),
     ),
     RuntimeSetting(
+        "PROMPT_CACHE",
+        "str",
+        "auto",
+        "auto has Anthropic cache prompts that are likely to come again, as OpenAI does by itself; passive only where "
+        "the client asks for it; off never.",
+        choices=("auto", "passive", "off"),
+    ),
+    RuntimeSetting(
         "IDLE_TIMEOUT_S",
         "int",
         300,

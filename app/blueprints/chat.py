@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -61,7 +62,7 @@ def _complete(*, flat: bool) -> Response:
 
     def translate(connection: Connection) -> Translation:
         facts = claude.catalogue.facts(connection, route.upstream_id(connection), snapshot)
-        return to_message_params(asked, facts, options)
+        return to_message_params(asked, facts, _with_caching_of(connection, options))
 
     deadline_s = float(snapshot.values["REQUEST_DEADLINE_S"])
     idle_s = float(snapshot.values["IDLE_TIMEOUT_S"])
@@ -88,7 +89,14 @@ def _options(snapshot: ConfigSnapshot) -> Options:
         strict=values["COMPAT"] == "strict" or request.headers.get("x-gateway-strict", "").lower() == "true",
         expose_reasoning=values["EXPOSE_REASONING"],
         default_max_tokens=values["DEFAULT_MAX_TOKENS"],
+        caching=values["PROMPT_CACHE"],
     )
+
+
+def _with_caching_of(connection: Connection, options: Options) -> Options:
+    if connection.auto_cache is None or options.caching == "off":
+        return options
+    return replace(options, caching="auto" if connection.auto_cache else "passive")
 
 
 def _json(reply: Reply, started: float, *, flat: bool) -> Response:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.errors import UntranslatableRequest, shown
+from app.translate.caching import mark_last, to_cache_control
 from app.translate.notes import Notes
 
 Block = dict[str, Any]
@@ -43,7 +44,7 @@ def text_block(text: str) -> Block:
 
 def to_text_blocks(content: Any, param: str) -> list[Block]:
     """Blocks of a message that may hold text only (system, developer, assistant); blank ones are left out."""
-    return [b for b in _to_blocks(content, param, _text_only) if b["type"] != "text" or not is_blank(b["text"])]
+    return _without_blanks(_to_blocks(content, param, _text_only))
 
 
 def to_user_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
@@ -52,7 +53,18 @@ def to_user_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
     def convert(part: Mapping[str, Any], path: str) -> Block:
         return _user_part(part, path, notes)
 
-    return [b for b in _to_blocks(content, param, convert) if b["type"] != "text" or not is_blank(b["text"])]
+    return _without_blanks(_to_blocks(content, param, convert))
+
+
+def _without_blanks(blocks: list[Block]) -> list[Block]:
+    """The breakpoint of a block that is left out moves to the one before it."""
+    kept: list[Block] = []
+    for block in blocks:
+        if block["type"] != "text" or not is_blank(block["text"]):
+            kept.append(block)
+        elif "cache_control" in block:
+            mark_last(kept, block["cache_control"])
+    return kept
 
 
 def _to_blocks(content: Any, param: str, convert: Any) -> list[Block]:
@@ -70,7 +82,9 @@ def _to_blocks(content: Any, param: str, convert: Any) -> list[Block]:
         if isinstance(part, str):
             blocks.append(text_block(part))
         elif isinstance(part, dict):
-            blocks.append(convert(part, path))
+            block = convert(part, path)
+            mark_last([block], to_cache_control(part, path))
+            blocks.append(block)
         else:
             raise UntranslatableRequest(f"{path} must be an object with a `type`.", param=path, code="invalid_type")
     return blocks
@@ -121,13 +135,6 @@ def _unsupported_part(kind: Any, path: str) -> UntranslatableRequest:
 
 
 def _text_part(part: Mapping[str, Any], path: str) -> Block:
-    for field in ("cache_control", "prompt_cache_breakpoint"):
-        if part.get(field) is not None:
-            raise UntranslatableRequest(
-                f"{path}.{field} is not supported by this version of the gateway.",
-                param=f"{path}.{field}",
-                code="unsupported_parameter",
-            )
     text = part.get("text")
     if not isinstance(text, str):
         raise UntranslatableRequest(f"{path}.text must be a string.", param=f"{path}.text", code="invalid_type")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.errors import UntranslatableRequest, shown
+from app.translate.caching import mark_last, to_cache_control
 from app.translate.content import Block, is_blank, text_block, to_text_blocks, to_user_blocks
 from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
@@ -84,7 +85,9 @@ def _leading_system(messages: list[Any]) -> tuple[list[Block], int]:
     for i, message in enumerate(messages):
         if _role(message, i) not in ("system", "developer"):
             return blocks, i
-        blocks += to_text_blocks(message.get("content"), f"messages[{i}].content")
+        texts = to_text_blocks(message.get("content"), f"messages[{i}].content")
+        mark_last(texts, to_cache_control(message, f"messages[{i}]"))
+        blocks += texts
     return blocks, len(messages)
 
 
@@ -112,12 +115,6 @@ def _role(message: Any, i: int) -> str:
             f"messages[{i}].role is {shown(role)}; accepted are {', '.join(_ROLES)}.",
             param=f"messages[{i}].role",
             code="missing_required_parameter" if role is None else "invalid_value",
-        )
-    if message.get("cache_control") is not None:
-        raise UntranslatableRequest(
-            "cache_control is not supported by this version of the gateway.",
-            param=f"messages[{i}].cache_control",
-            code="unsupported_parameter",
         )
     return str(role)
 
@@ -181,6 +178,7 @@ def _to_assistant_turn(
                 "input": to_tool_input(function.get("arguments"), f"{path}.tool_calls[{j}].function.arguments", notes),
             }
         )
+    mark_last(turn.blocks, to_cache_control(message, path))
     return turn
 
 
@@ -205,9 +203,12 @@ def _called_function(call: Any, path: str) -> Mapping[str, Any]:
 
 def _add_to_user_side(side: _UserSide, role: str, message: Mapping[str, Any], i: int, notes: Notes) -> None:
     param = f"messages[{i}].content"
+    control = to_cache_control(message, f"messages[{i}]")
     if role == "user":
         side.has_user_message = True
-        side.blocks += to_user_blocks(message.get("content"), param, notes)
+        blocks = to_user_blocks(message.get("content"), param, notes)
+        mark_last(blocks, control)
+        side.blocks += blocks
     elif role == "tool":
         if not isinstance(message.get("tool_call_id"), str):
             raise UntranslatableRequest(
@@ -215,15 +216,20 @@ def _add_to_user_side(side: _UserSide, role: str, message: Mapping[str, Any], i:
                 param=f"messages[{i}].tool_call_id",
                 code="missing_required_parameter",
             )
-        side.results.append((i, message, _to_tool_result(message, param, notes)))
+        result = _to_tool_result(message, param, notes)
+        mark_last([result], control)
+        side.results.append((i, message, result))
     else:
         texts = to_text_blocks(message.get("content"), param)
-        side.blocks += [{"type": _LATE_SYSTEM, "text": b["text"]} for b in texts]
+        mark_last(texts, control)
+        side.blocks += [{**b, "type": _LATE_SYSTEM} for b in texts]
 
 
 def _inlined(block: Block) -> Block:
     """A late system message for a model that has no such role in a conversation."""
-    return text_block(f"<system>\n{block['text']}\n</system>") if block["type"] == _LATE_SYSTEM else block
+    if block["type"] != _LATE_SYSTEM:
+        return block
+    return {**block, "type": "text", "text": f"<system>\n{block['text']}\n</system>"}
 
 
 def _to_tool_result(message: Mapping[str, Any], param: str, notes: Notes) -> Block:
@@ -234,6 +240,8 @@ def _to_tool_result(message: Mapping[str, Any], param: str, notes: Notes) -> Blo
             result["content"] = content
     else:
         blocks = to_user_blocks(content, param, notes)
+        for block in blocks:  # a breakpoint within a result is one behind it
+            mark_last([result], block.pop("cache_control", None))
         if blocks:
             result["content"] = blocks
     if message.get("is_error") is True or message.get("status") == "error":
@@ -288,7 +296,7 @@ class _Assembly:
     def _append_user_side(self, side: _UserSide, pending: list[tuple[str, str]]) -> None:
         results, orphans = self._match_results(side, pending)
         content = results + orphans + [b for b in side.blocks if b["type"] != _LATE_SYSTEM]
-        late_system = [text_block(b["text"]) for b in side.blocks if b["type"] == _LATE_SYSTEM]
+        late_system = [{**b, "type": "text"} for b in side.blocks if b["type"] == _LATE_SYSTEM]
         if late_system and not (self._facts.mid_system and content):
             content = results + orphans + [_inlined(b) for b in side.blocks]
             late_system = []
@@ -347,7 +355,7 @@ class _Assembly:
             self._append("user", [text_block(CONTINUE_EXACTLY)], self._sources[-1])
             return False
         text = last["content"][-1]
-        last["content"][-1] = text_block(text["text"].rstrip())
+        last["content"][-1] = {**text, "text": text["text"].rstrip()}
         return True
 
     def _open_loop_lacks_thinking(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.errors import UntranslatableRequest
+from app.translate.caching import Caching, apply_caching
 from app.translate.content import is_blank
 from app.translate.facts import ModelFacts
 from app.translate.fields import check_fields
@@ -45,6 +46,7 @@ class Options:
     strict: bool = False
     expose_reasoning: bool = True
     default_max_tokens: int = 0
+    caching: Caching = "passive"
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def to_message_params(request: Mapping[str, Any], facts: ModelFacts, options: Op
     }
     body.update({name: value for name, value in optional.items() if value})
     body.update(sampling)
+    apply_caching(body, request, options.caching, notes)
     return Translation(
         body,
         API_VERSION_WITH_SAMPLING if sampling else API_VERSION,

@@ -14,6 +14,7 @@ import orjson
 
 from app.errors import UntranslatableRequest, shown
 from app.translate import exact_json
+from app.translate.caching import mark_last, to_cache_control
 from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
 
@@ -124,7 +125,10 @@ def to_tools(tools: Any, names: ToolNames, notes: Notes) -> list[Tool]:
                 code="invalid_value",
             )
         seen.add(name)
-        translated.append(_to_tool(function, path, names, notes))
+        made = _to_tool(function, path, names, notes)
+        control = to_cache_control(tool, path) or to_cache_control(function, f"{path}.function")
+        mark_last([made], control)
+        translated.append(made)
     return translated
 
 
@@ -157,7 +161,7 @@ def _function(tool: Any, path: str) -> Mapping[str, Any]:
             code="invalid_type",
         )
     for holder, where in ((tool, path), (function, f"{path}.function")):
-        for extension in ("cache_control", "defer_loading", "input_examples", "allowed_callers"):
+        for extension in ("defer_loading", "input_examples", "allowed_callers"):
             if holder.get(extension) is not None:
                 raise UntranslatableRequest(
                     f"{where}.{extension} is not supported by this version of the gateway.",

@@ -22,7 +22,8 @@ PNG = "data:image/jpg;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" *
 thorough = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 text = st.sampled_from(["", " ", "\n\n", "Hello", "Hello \n", "ünï 😀", "a\u0000b", "json"]) | st.text(max_size=12)
-text_part = st.fixed_dictionaries({"type": st.just("text"), "text": text})
+control = st.sampled_from([{"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}])
+text_part = st.fixed_dictionaries({"type": st.just("text"), "text": text}, optional={"cache_control": control})
 image_part = st.just({"type": "image_url", "image_url": {"url": PNG, "detail": "low"}})
 file_part = st.sampled_from(
     [
@@ -87,6 +88,7 @@ request: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "user": text,
         "service_tier": st.sampled_from(["auto", "default", "flex", "priority"]),
         "metadata": st.just({"user_id": "u"}),
+        "cache_control": control,
         "response_format": st.sampled_from(
             [
                 None,
@@ -119,7 +121,8 @@ odd_message: st.SearchStrategy[Any] = st.dictionaries(
 
 
 def translated(body: dict[str, Any]) -> Translation:
-    return to_message_params(chat_request(dict(body)), facts_for(body["model"], OVERLAY), Options())
+    options = Options(caching="auto")
+    return to_message_params(chat_request(dict(body)), facts_for(body["model"], OVERLAY), options)
 
 
 @thorough
