@@ -261,9 +261,6 @@ class _Assembly:
 
     def assemble(self, system: list[Block], turns: list[_UserSide | _AssistantTurn]) -> Conversation:
         pending: list[tuple[str, str]] = []
-        if turns and isinstance(turns[0], _AssistantTurn):
-            self._notes.warn("inserted_user_turn", "messages", "A conversation with Claude begins with a user message.")
-            self._append("user", [text_block(CONVERSATION_GOES_ON)], turns[0].source)
         for turn in turns:
             if isinstance(turn, _AssistantTurn):
                 self._append("assistant", turn.blocks, turn.source)
@@ -287,6 +284,9 @@ class _Assembly:
         )
 
     def _append(self, role: str, blocks: list[Block], source: int) -> None:
+        if not self._messages and role == "assistant":
+            self._notes.warn("inserted_user_turn", "messages", "A conversation with Claude begins with a user message.")
+            self._append("user", [text_block(CONVERSATION_GOES_ON)], source)
         if self._messages and self._messages[-1]["role"] == role:
             self._messages[-1]["content"] += blocks
             return

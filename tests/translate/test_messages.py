@@ -107,6 +107,11 @@ def test_a_conversation_that_begins_with_the_assistant_gets_a_user_turn_before()
     assert notes.codes == ("inserted_user_turn",)
 
 
+def test_empty_messages_before_the_first_answer_do_not_count_as_a_beginning() -> None:
+    made = translated(assistant(""), system(""), assistant("Hello!"), user("hi"))
+    assert [m["role"] for m in made.messages] == ["user", "assistant", "user"]
+
+
 def test_results_of_tools_come_in_the_order_of_the_calls_and_before_the_text() -> None:
     made = translated(
         user("go"),
