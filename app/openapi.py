@@ -61,7 +61,7 @@ _CHAT_DESCRIPTIONS = {
 }
 _EXAMPLES = {
     chat.ChatRequestSchema: {
-        "model": "claude-sonnet-5",
+        "model": "claude-sonnet-5-5",
         "messages": [{"role": "user", "content": "Hello, Claude!"}],
     },
 }

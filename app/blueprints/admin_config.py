@@ -128,19 +128,24 @@ def _save(draft: Draft, snapshot: ConfigSnapshot) -> AnyResponse:
     if after.generation == snapshot.generation:
         flash("Nothing was changed.", "info")
     else:
-        flash("Saved. It is in force everywhere within a second.", "success")
-        _warn_of_what_does_not_work(snapshot, after)
+        warnings = _what_does_not_work(snapshot, after)
+        for warning in warnings:
+            flash(warning, "warning")
+        if not warnings:
+            flash("Saved. It is in force everywhere within a second.", "success")
     return see_other(url_for("admin_config.form"))
 
 
-def _warn_of_what_does_not_work(before: ConfigSnapshot, after: ConfigSnapshot) -> None:
+def _what_does_not_work(before: ConfigSnapshot, after: ConfigSnapshot) -> list[str]:
     """Tries every connection whose URL or key is new."""
     known = {(c.base_url, c.key) for c in before.connections}
     fresh = [c for c in after.connections if c.enable and (c.base_url, c.key) not in known]
+    warnings = []
     for connection, found in zip(fresh, try_out_all(fresh), strict=True):
         if not found["ok"]:
             which = f"“{connection_name(connection)}”" if len(after.connections) > 1 else "it"
-            flash(f"Saved, but {which} does not work: {found['message']}", "warning")
+            warnings.append(f"Saved, but {which} does not work: {found['message']}")
+    return warnings
 
 
 def _changes_since(generation: int) -> list[HistoryEntry]:
@@ -158,7 +163,8 @@ _HELP = {
 
 @blueprint.app_template_filter("help")
 def help_of(setting: RuntimeSetting) -> str:
-    return _HELP.get(setting.name, setting.help)
+    text = _HELP.get(setting.name, setting.help)
+    return text[:1].upper() + text[1:]
 
 
 def label(name: str) -> str:

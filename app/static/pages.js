@@ -152,7 +152,10 @@ all("[data-copy]").forEach((button) => {
 all("time").forEach((element) => {
   const when = new Date(element.dateTime);
   element.title = element.textContent;
-  element.textContent = when.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  element.textContent = when.toLocaleString([], {
+    dateStyle: "medium",
+    timeStyle: "exactly" in element.dataset ? "medium" : "short",
+  });
 });
 const first = document.querySelector("[data-focus]") || document.querySelector("[aria-invalid]");
 if (first) first.focus();

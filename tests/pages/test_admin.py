@@ -100,6 +100,12 @@ def told(answer):
     return " ".join(re.sub(r"<[^>]+>", "", answer.text).split())
 
 
+def test_keys_of_the_environment_alone_are_no_contradiction(visitor):
+    page = told(visitor.get("/admin/keys"))
+    assert "One key comes from the environment variable GATEWAY_API_KEYS" in page
+    assert "None yet" not in page
+
+
 def test_history_counts_secrets_and_tells_none(visitor):
     config = visitor.app.extensions["dragoman"].config
     config.update({"ANTHROPIC_API_KEYS": ["sk-ant-api03-secret-of-the-tests"]}, who="bob")
@@ -127,7 +133,7 @@ def test_history_brings_earlier_settings_back(visitor):
     visitor.post(f"/admin/history/{entry.id}/restore", shown_at="/admin/history")
     assert config.load().values["IDLE_TIMEOUT_S"] == 300
     newest = told(visitor.get("/admin/history")).partition("bob")[0]
-    assert re.search(r"Undo to \d{4}-.* UTC ?Idle timeout \(seconds\): 55 → 300", newest)
+    assert re.search(r"Undo of \d{4}-.* UTC ?Idle timeout \(seconds\): 55 → 300", newest)
     assert "Nothing would change" in visitor.get(f"/admin/history/{entry.id}/restore").text
     visitor.post("/admin/history/999/restore", shown_at="/admin/history")
     assert "There is no change 999" in visitor.get("/admin/history").text

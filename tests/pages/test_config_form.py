@@ -164,6 +164,7 @@ def test_a_new_connection_that_does_not_work_is_saved_with_a_warning(visitor, co
     shown = visitor.get(PAGE).text
     assert "Saved, but it does not work: 127.0.0.1" in shown
     assert "refused the key" in shown
+    assert "Saved. It is in force" not in shown
 
 
 def test_verifying_an_empty_connection_says_one_thing(visitor, config):
