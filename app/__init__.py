@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 def create_app(settings: Settings) -> Flask:
     """The WSGI application. Opens no connection and starts no background work: see start_background_work()."""
-    from app import access, extensions
+    from app import access, extensions, metrics
     from app.blueprints import admin, admin_config, chat, config, errors, health, models, setup, verify
     from app.services import Upstream
     from app.upstream.catalogue import Catalogue
@@ -34,6 +34,7 @@ def create_app(settings: Settings) -> Flask:
     extensions.login_manager.init_app(app)
     extensions.csrf.init_app(app)
     errors.register_error_handlers(app)
+    metrics.init_app(app)
     access.init_app(app)
     for module in (chat, models, config, verify, health, admin, admin_config, setup):
         app.register_blueprint(module.blueprint)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import struct
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client.values import ValueClass
 
@@ -34,9 +36,22 @@ ANSWERS = Counter(
 )
 TOKENS = Counter("dragoman_tokens_total", "Tokens by connection and class.", ["connection", "class"])
 WARNINGS = Counter("dragoman_warnings_total", "x-gateway-warnings by code.", ["code"])
-GENERATION = Gauge(
-    "dragoman_config_generation", "The configuration in force.", multiprocess_mode="livemin"
-)
+GENERATION = Gauge("dragoman_config_generation", "The configuration in force.", multiprocess_mode="livemin")
+
+
+def init_app(app: Flask) -> None:
+    """Counts each request, refused ones too: call before the hooks that refuse."""
+
+    @app.before_request
+    def begin() -> None:
+        g.began_s = time.monotonic()
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "(no such route)"
+        REQUESTS.labels(route, str(response.status_code)).inc()
+        SECONDS.labels(route).observe(time.monotonic() - g.began_s)
+        return response
 
 
 def count_answer(connection: Connection, ending: str, usage: Mapping[str, Any]) -> None:
