@@ -101,7 +101,6 @@ def _masked_headers(headers: Mapping[str, str]) -> str:
     return "\n".join(f"{name}: {value}" for name, value in masked.items())
 
 
-# auto_cache has no field until it does something; what is stored of it stays.
 CARD_FIELDS: tuple[CardField, ...] = (
     CardField("name", "Name", "text", "For you: it stands in logs and on these pages.", "", str, str),
     CardField(
@@ -154,6 +153,16 @@ CARD_FIELDS: tuple[CardField, ...] = (
         str,
         str,
         (("x-api-key", "x-api-key"), ("bearer", "Authorization: Bearer")),
+    ),
+    CardField(
+        "auto_cache",
+        "Prompt caching",
+        "choice",
+        "Whether Anthropic keeps prompts that are likely to come again.",
+        None,
+        lambda value: {None: "", True: "yes", False: "no"}[value],
+        lambda text: {"": None, "yes": True, "no": False}.get(text),
+        (("", "As under Other settings"), ("yes", "By itself"), ("no", "Only where a client asks for it")),
     ),
     CardField(
         "headers",

@@ -108,7 +108,7 @@ def test_a_lost_password_can_be_reset(dragoman):
     done = dragoman("admin", "reset-password", "ann", "--password-stdin", stdin="another password\n")
     assert done.returncode == 0
     short = refused(dragoman("admin", "reset-password", "ann", "--password-stdin", stdin="short\n"))
-    assert f"at least {SHORTEST_PASSWORD}" in short
+    assert f"must have {SHORTEST_PASSWORD} to" in short
     said = refused(dragoman("admin", "reset-password", "nobody", "--password-stdin", stdin="short\n"))
     assert said == "Error: There is no admin called nobody.\n"
 
