@@ -423,6 +423,20 @@ def test_the_sdk_parses_structured_answers(client: OpenAI, model: str) -> None:
         assert isinstance(stream.get_final_completion().choices[0].message.parsed, Review)
 
 
+@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-opus-4-6"])
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_a_forced_tool_is_called_by_every_model(client: OpenAI, model: str, choice: Any) -> None:
+    asked: Any = {"model": model, "messages": HI, "tools": [WEATHER], "tool_choice": choice}
+    whole = client.chat.completions.create(**asked).choices[0]
+    with client.chat.completions.stream(**asked) as stream:
+        streamed = stream.get_final_completion().choices[0]
+    for answer in (whole, streamed):
+        assert answer.finish_reason == "tool_calls"
+        (call,) = answer.message.tool_calls or []
+        assert call.type == "function"
+        assert "city" in orjson.loads(call.function.arguments)
+
+
 def test_a_list_is_given_as_a_list(client: OpenAI) -> None:
     schema: Any = {"name": "numbers", "schema": {"type": "array", "items": {"type": "integer"}}}
     answer = client.chat.completions.create(

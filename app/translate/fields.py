@@ -47,7 +47,8 @@ _MAPPED = {
     "stream": "Server-sent events.",
     "stream_options": "`include_usage`.",
     "tools": "Functions; names are altered reversibly where Claude refuses them. `strict` is not enforced yet.",
-    "tool_choice": "none, auto, required or a function, where the model can be forced.",
+    "tool_choice": "none, auto, required or a function. Models that cannot be forced are asked for the arguments as "
+    "structured output, or told in words (`forced_tool_emulated`).",
     "parallel_tool_calls": "`disable_parallel_tool_use`.",
     "reasoning_effort": "`thinking` and `effort`, by what the model can.",
     "reasoning": "OpenRouter's form of the same: effort, max_tokens, exclude, enabled.",

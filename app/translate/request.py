@@ -16,6 +16,7 @@ from app.translate.caching import Caching, apply_caching
 from app.translate.content import is_blank
 from app.translate.facts import ModelFacts
 from app.translate.fields import check_fields
+from app.translate.forcing import forcing
 from app.translate.messages import Conversation, to_conversation
 from app.translate.notes import Notes
 from app.translate.output_format import to_output_format
@@ -56,6 +57,8 @@ class ReplyContext:
     include_usage: bool = False
     tool_names: Mapping[str, str] | None = None
     """Upstream name to the client's, of the tools that had to be renamed."""
+    text_is_call_of: str | None = None
+    """The upstream name of the tool whose arguments the answer's text is."""
     stops: tuple[str, ...] = ()
     """Stop strings that Claude refuses, so that the gateway cuts at them."""
     strips_json: bool = False
@@ -99,14 +102,16 @@ def to_message_params(request: Mapping[str, Any], facts: ModelFacts, options: Op
         limit_is_explicit=limit_is_explicit,
         notes=notes,
     )
-    tools, tool_choice = _tools(request, conversation, names, facts, notes)
+    tools, tool_choice = _tools(request, conversation, names, notes)
+    forced = forcing(tools, tool_choice, output, facts, notes)
+    tools, tool_choice, output = forced.tools, forced.tool_choice, forced.output
     reasoning = _fitting(reasoning, conversation, tool_choice, notes)
     stop_sequences, emulated_stops = _stops(request.get("stop"))
     sampling = to_sampling(request, facts, reasoning, notes)
 
     body: dict[str, Any] = {"model": facts.id, "max_tokens": max_tokens}
     optional = {
-        "system": [*conversation.system, *([output.instruction] if output.instruction else [])],
+        "system": [*conversation.system, *(i for i in (output.instruction, forced.instruction) if i)],
         "messages": conversation.messages,
         "tools": tools,
         "tool_choice": tool_choice,
@@ -128,6 +133,7 @@ def to_message_params(request: Mapping[str, Any], facts: ModelFacts, options: Op
         reply=ReplyContext(
             include_usage=bool((request.get("stream_options") or {}).get("include_usage")),
             tool_names=names.originals,
+            text_is_call_of=forced.answers_as,
             stops=emulated_stops,
             strips_json=output.stripped,
             unwraps_json=output.wrapped,
@@ -152,7 +158,7 @@ def _max_tokens(request: Mapping[str, Any], facts: ModelFacts, options: Options,
 
 
 def _tools(
-    request: Mapping[str, Any], conversation: Conversation, names: ToolNames, facts: ModelFacts, notes: Notes
+    request: Mapping[str, Any], conversation: Conversation, names: ToolNames, notes: Notes
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     tools = to_tools(request.get("tools"), names, notes)
     choice = to_tool_choice(
@@ -160,7 +166,6 @@ def _tools(
         parallel=request.get("parallel_tool_calls") is not False,
         tools=tools,
         names=names,
-        facts=facts,
     )
     if not tools and conversation.called_tools:
         # The API wants the tools of a history declared; none of them may be called now.

@@ -23,6 +23,9 @@ def to_chat_completion(message: Mapping[str, Any], context: ReplyContext, *, cre
     stop_reason = message.get("stop_reason") or ""
     content = message.get("content") or []
     text, calls, stopped_at = _text_and_calls(content, context)
+    if context.text_is_call_of is not None and text:
+        calls = [call_of_text(text, str(message.get("id")), context)]
+        text = ""
     answer: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     reasoning = "\n\n".join(b["thinking"] for b in content if b["type"] == "thinking" and b.get("thinking"))
     if reasoning and context.exposes_reasoning:
@@ -37,7 +40,7 @@ def to_chat_completion(message: Mapping[str, Any], context: ReplyContext, *, cre
         "index": 0,
         "message": answer,
         "logprobs": None,
-        "finish_reason": finish_reason(stop_reason) if stopped_at is None else "stop",
+        "finish_reason": "stop" if stopped_at is not None else finish_reason_of(stop_reason, bool(calls), context),
         **choice_extras(
             stop_reason if stopped_at is None else "stop_sequence",
             message.get("stop_sequence") if stopped_at is None else stopped_at,
@@ -78,6 +81,18 @@ def _text_and_calls(
             texts.append(filters.release())
             calls.append(_to_tool_call(block, context))
     return "".join(texts) + filters.release(at_end=True), calls, filters.met
+
+
+def call_of_text(text: str, message_id: str, context: ReplyContext) -> dict[str, Any]:
+    """The tool call that a text stands for where the model could not be forced to call."""
+    name = str(context.text_is_call_of)
+    function = {"name": (context.tool_names or {}).get(name, name), "arguments": text}
+    return {"id": f"toolu_gw_{message_id.removeprefix('msg_')}", "type": "function", "function": function}
+
+
+def finish_reason_of(stop_reason: str, has_calls: bool, context: ReplyContext) -> str:
+    reason = finish_reason(stop_reason)
+    return "tool_calls" if context.text_is_call_of is not None and has_calls and reason == "stop" else reason
 
 
 def text_filters(context: ReplyContext) -> TextFilters:

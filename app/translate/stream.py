@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from app.translate.request import ReplyContext
-from app.translate.response import text_filters
-from app.translate.stop_reason import choice_extras, finish_reason, refusal_text
+from app.translate.response import call_of_text, finish_reason_of, text_filters
+from app.translate.stop_reason import choice_extras, refusal_text
 from app.translate.usage import merge_usage, to_completion_usage, to_service_tier
 
 Chunk = dict[str, Any]
@@ -123,7 +123,22 @@ class StreamTranslator:
             text = self._filters.feed(text)
             if self._filters.met is not None:
                 return self._stop_early(text)
-        return [self._chunk({"content": text})] if text else []
+        return self._shown(text)
+
+    def _shown(self, text: str) -> list[Chunk]:
+        if not text:
+            return []
+        if self._context.text_is_call_of is not None:
+            return self._text_as_arguments(text)
+        return [self._chunk({"content": text})]
+
+    def _text_as_arguments(self, text: str) -> list[Chunk]:
+        if self._call_count:
+            return [self._chunk({"tool_calls": [{"index": 0, "function": {"arguments": text}}]})]
+        self._call_count = 1
+        call = call_of_text("", self._head["id"], self._context)
+        opening = {"tool_calls": [{"index": 0, **call}]}
+        return [self._chunk(opening), *self._text_as_arguments(text)]
 
     def _thinking(self, text: str) -> list[Chunk]:
         if not text or not self._context.exposes_reasoning:
@@ -157,11 +172,11 @@ class StreamTranslator:
 
     def _release_held_text(self, *, at_end: bool = False) -> list[Chunk]:
         held = self._filters.release(at_end=at_end) if self._filters.are_used else ""
-        return [self._chunk({"content": held})] if held else []
+        return self._shown(held)
 
     def _stop_early(self, text: str) -> list[Chunk]:
         self._ending = {"stop_reason": "stop_sequence", "stop_sequence": self._filters.met}
-        chunks = [self._chunk({"content": text})] if text else []
+        chunks = self._shown(text)
         self.is_complete = self.stopped_early = True
         return chunks + self._finish()
 
@@ -171,7 +186,7 @@ class StreamTranslator:
         stop_details = self._ending.get("stop_details")
         if stop_reason == "refusal":
             chunks.append(self._chunk({"refusal": refusal_text(stop_details)}))
-        finish = self._chunk({}, finish_reason(stop_reason))
+        finish = self._chunk({}, finish_reason_of(stop_reason, bool(self._call_count), self._context))
         finish["choices"][0].update(choice_extras(stop_reason, self._ending.get("stop_sequence"), stop_details))
         chunks.append(finish)
         if self._context.include_usage:

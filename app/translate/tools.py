@@ -15,7 +15,6 @@ import orjson
 from app.errors import UntranslatableRequest, shown
 from app.translate import exact_json
 from app.translate.caching import mark_last, to_cache_control
-from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
 
 Tool = dict[str, Any]
@@ -240,9 +239,7 @@ def _required(schema: Mapping[str, Any]) -> list[str]:
     return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
 
 
-def to_tool_choice(
-    choice: Any, *, parallel: bool, tools: list[Tool], names: ToolNames, facts: ModelFacts
-) -> dict[str, Any] | None:
+def to_tool_choice(choice: Any, *, parallel: bool, tools: list[Tool], names: ToolNames) -> dict[str, Any] | None:
     """Anthropic's `tool_choice`, or None where its default says the same."""
     if not tools:
         if choice in (None, "none", "auto"):
@@ -250,19 +247,18 @@ def to_tool_choice(
         raise UntranslatableRequest(
             "tool_choice asks for a tool, but there are no tools.", param="tool_choice", code="invalid_value"
         )
-    translated = _to_choice(choice, tools, names, facts)
+    translated = _to_choice(choice, tools, names)
     if not parallel and translated["type"] != "none":
         translated["disable_parallel_tool_use"] = True
     return None if translated == {"type": "auto"} else translated
 
 
-def _to_choice(choice: Any, tools: list[Tool], names: ToolNames, facts: ModelFacts) -> dict[str, Any]:
+def _to_choice(choice: Any, tools: list[Tool], names: ToolNames) -> dict[str, Any]:
     if choice is None or choice == "auto":
         return {"type": "auto"}
     if choice == "none":
         return {"type": "none"}
     if choice == "required":
-        _check_forcing(facts)
         return {"type": "any"}
     if isinstance(choice, dict) and choice.get("type") == "function":
         function = choice.get("function")
@@ -273,7 +269,6 @@ def _to_choice(choice: Any, tools: list[Tool], names: ToolNames, facts: ModelFac
                 param="tool_choice",
                 code="invalid_value",
             )
-        _check_forcing(facts)
         return {"type": "tool", "name": names.to_upstream(name)}
     if isinstance(choice, dict) and choice.get("type") in ("allowed_tools", "custom"):
         raise UntranslatableRequest(
@@ -282,13 +277,3 @@ def _to_choice(choice: Any, tools: list[Tool], names: ToolNames, facts: ModelFac
             code="unsupported_parameter",
         )
     raise UntranslatableRequest(f"tool_choice must be {_CHOICES}.", param="tool_choice", code="invalid_value")
-
-
-def _check_forcing(facts: ModelFacts) -> None:
-    if not facts.forced_tool:
-        raise UntranslatableRequest(
-            f"{facts.id} cannot be forced to call a tool, and this version of the gateway has no substitute. "
-            "Use tool_choice 'auto', or a model that can.",
-            param="tool_choice",
-            code="unsupported_parameter",
-        )

@@ -333,7 +333,6 @@ def test_what_changes_nothing_is_taken_in_silence(fields: dict[str, Any]) -> Non
         ({"tools": [{"type": "custom"}]}, "tools[0].type", "unsupported_parameter"),
         ({"tools": [WEATHER, WEATHER]}, "tools[1].function.name", "invalid_value"),
         ({"tools": [WEATHER], "tool_choice": "sometimes"}, "tool_choice", "invalid_value"),
-        ({"tools": [WEATHER], "tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
         ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
     ],
 )
@@ -397,3 +396,40 @@ def test_an_enforced_format_takes_the_place_of_a_prefill() -> None:
     )
     assert made.body["messages"][-1]["role"] == "user"
     assert made.reply.warnings == ("prefill_emulated",)
+
+
+CITY = {
+    "type": "function",
+    "function": {
+        "name": "get.weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get.weather"}}])
+def test_a_single_tool_is_forced_by_its_schema_where_the_model_cannot_be(choice: Any) -> None:
+    made = translated(tools=[CITY], tool_choice=choice)
+    assert made.body["tool_choice"] == {"type": "none"}
+    assert made.body["output_config"]["format"]["schema"]["required"] == ["city"]
+    assert made.reply.text_is_call_of == made.body["tools"][0]["name"]
+    assert made.reply.warnings == ("forced_tool_emulated",)
+
+
+def test_one_of_several_tools_is_demanded_in_words_where_the_model_cannot_be_forced() -> None:
+    made = translated(tools=[CITY, WEATHER], tool_choice="required", parallel_tool_calls=False)
+    assert made.body["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
+    assert "must answer by calling" in made.body["system"][-1]["text"]
+    assert made.reply.text_is_call_of is None
+
+
+def test_a_named_tool_without_a_schema_to_enforce_is_the_only_one_left() -> None:
+    made = translated(tools=[CITY, WEATHER], tool_choice={"type": "function", "function": {"name": "get_weather"}})
+    assert [t["name"] for t in made.body["tools"]] == ["get_weather"]
+    assert "output_config" not in made.body
+
+
+def test_strict_mode_refuses_to_force_a_model_that_cannot_be() -> None:
+    with pytest.raises(UntranslatableRequest) as caught:
+        translated(options=Options(strict=True), tools=[CITY], tool_choice="required")
+    assert caught.value.param == "tool_choice"

@@ -289,3 +289,25 @@ def test_a_wrapped_value_is_unwrapped_whatever_the_pieces(value: str) -> None:
     for pieces in [(written,), tuple(written), *((written[:i], written[i:]) for i in range(1, len(written)))]:
         chunks = stream(START, *text(0, *pieces), *ending("end_turn"), unwraps_json=True)
         assert "".join(d.get("content", "") for d in deltas(chunks)) == value
+
+
+def test_text_that_stands_for_a_call_is_given_as_one() -> None:
+    events = [START, *thinking(0, "Hm."), *text(1, '{"city":', ' "Paris"}'), *ending("end_turn")]
+    context = {"text_is_call_of": "get_weather_1", "tool_names": {"get_weather_1": "get.weather"}}
+    chunks = stream(*events, **context)
+    calls = [call for d in deltas(chunks) for call in d.get("tool_calls", [])]
+    assert calls[0] == {
+        "index": 0,
+        "id": "toolu_gw_1",
+        "type": "function",
+        "function": {"name": "get.weather", "arguments": ""},
+    }
+    assert "".join(c["function"]["arguments"] for c in calls) == '{"city": "Paris"}'
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    assert not any(d.get("content") for d in deltas(chunks))
+    choice = whole(*events, **context)["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] is None
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "get.weather", "arguments": '{"city": "Paris"}'}
+    cut = whole(START, *text(0, '{"ci'), *ending("max_tokens"), **context)["choices"][0]
+    assert cut["finish_reason"] == "length"
