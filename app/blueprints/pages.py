@@ -88,11 +88,11 @@ def _tried(pool: Pool, connection: Connection) -> dict[str, Any]:
     if found.ok and available:
         cheapest = next((id for id in available if "haiku" in id), available[0])
         found = replace(verify(pool, connection, cheapest), latency_ms=found.latency_ms)
-    message = " ".join(filter(None, (_sentence(found), "" if found.ok else _odd_key(connection))))
+    message = " ".join(filter(None, (_sentence(found), "" if found.ok else odd_key(connection))))
     return {"ok": found.ok, "message": message, "models": found.models}
 
 
-def _odd_key(connection: Connection) -> str:
+def odd_key(connection: Connection) -> str:
     """A hint for a key that is plainly another one."""
     if urlsplit(connection.base_url).hostname != "api.anthropic.com" or connection.key.startswith("sk-ant-"):
         return ""

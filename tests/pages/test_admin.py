@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from app import access
+from app.blueprints.pages import odd_key
 from app.storage import audit
+from app.storage.connections import to_connections
+from tests.conftest import free_port
 from tests.pages.conftest import PASSWORD, Form, Visitor
 
 PAGES = ("", "/config", "/keys", "/history", "/audit", "/account", "/welcome/anthropic", "/welcome/key")
@@ -190,3 +193,29 @@ def test_a_connection_is_verified_from_the_overview(visitor, simulator, accept):
     else:
         assert answer.json["ok"] is False
         assert answer.json["message"]
+
+
+def test_an_upstream_that_cannot_be_reached_is_said_once_and_to_an_admin(visitor):
+    nobody = f"http://127.0.0.1:{free_port()}"
+    visitor.app.extensions["dragoman"].config.update(
+        {"ENABLE_ANTHROPIC_API": True, "ANTHROPIC_API_BASE_URLS": [nobody], "ANTHROPIC_API_KEYS": ["sk-ant-x"]},
+        who="test",
+    )
+    page = told(visitor.get("/admin"))
+    assert "cannot be reached from here. Check the base URL, the network and the proxy. (" in page
+    assert "could not be reached" not in page
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "hint"),
+    [
+        ("https://api.anthropic.com", "sk-ant-api03-x", ""),
+        ("https://api.anthropic.com", "sk-proj-x", "begins with sk-ant-, and this one does not"),
+        ("https://api.anthropic.com", "sk-dgm-x", "a client key of a gateway"),
+        ("https://gateway.example", "sk-proj-x", ""),
+    ],
+)
+def test_a_key_that_is_plainly_another_one_gets_a_hint(url, key, hint):
+    (connection,) = to_connections([(url, key)], {}, salt="", aliases={})
+    assert hint in odd_key(connection)
+    assert bool(hint) == bool(odd_key(connection))

@@ -77,6 +77,8 @@ def test_only_the_token_opens_the_first_account(app):
     answer = visitor.post("/setup", token="", username="eve", password=PASSWORD, again=PASSWORD)
     assert answer.status_code == 400
     assert set(Form(answer.text).errors) == {"token"}
+    assert "dragoman setup-link</code> prints it again" in answer.text
+    assert "It stands at the end of the link" not in answer.text
     assert not accounts.any_exists(app)
 
 
