@@ -37,6 +37,106 @@ def test_all_settings_are_shown_on_demand(client):
     assert set(client.get("/config?all=true").json) > {*PUBLIC, "generation", "COMPAT", "MODEL_ALIASES"}
 
 
+def test_it_is_told_where_each_value_comes_from(make_app):
+    app = make_app(runtime={"COMPAT": "strict", "IDLE_TIMEOUT_S": "100"})
+    client = app.test_client()
+    update(client, {"COMPAT": "lenient", "EXPOSE_REASONING": False}, headers=ADMIN)
+    sources = client.get("/config?all=true", headers=ADMIN).json["sources"]
+    assert {sources[name] for name in ("COMPAT", "EXPOSE_REASONING")} == {"database"}
+    assert sources["IDLE_TIMEOUT_S"] == "environment"
+    assert sources["MODEL_ALIASES"] == "default"
+    assert "sources" not in client.get("/config", headers=ADMIN).json
+
+
+def test_a_change_answers_with_what_the_body_named(client):
+    answer = update(client, {"COMPAT": "strict", "ENABLE_ANTHROPIC_API": True}).json
+    assert answer == {**PUBLIC, "ENABLE_ANTHROPIC_API": True, "COMPAT": "strict", "generation": 2}
+
+
+class TestAKeyStaysAtItsHost:
+    """Whoever may change a base URL need not know the key, and could else have it sent to them."""
+
+    OTHER = "sk-ant-api03-" + "y" * 40 + "other"
+
+    @pytest.fixture(autouse=True)
+    def two_connections(self, client):
+        urls = ["https://api.anthropic.com", "https://proxy.example/anthropic"]
+        assert (
+            update(client, {"ANTHROPIC_API_BASE_URLS": urls, "ANTHROPIC_API_KEYS": [KEY, self.OTHER]}).status_code
+            == 200
+        )
+
+    @pytest.mark.parametrize("keys", [None, ["sk-ant-…wxyz", "sk-ant-…ther"]])
+    @pytest.mark.parametrize(
+        ("urls", "place"),
+        [
+            (["https://api.anthropic.com", "https://evil.example/anthropic"], 1),
+            (["https://evil.example", "https://proxy.example/anthropic"], 0),
+            (["https://proxy.example/anthropic", "https://api.anthropic.com"], 0),
+            (["https://api.anthropic.com:8443", "https://proxy.example/anthropic"], 0),
+            (["https://api.anthropic.com.", "https://proxy.example"], 0),
+            (["https://evil.example"], 0),
+        ],
+    )
+    def test_another_host_needs_the_key_itself(self, client, urls, place, keys):
+        body = {"ANTHROPIC_API_BASE_URLS": urls, **({"ANTHROPIC_API_KEYS": keys} if keys else {})}
+        answer = update(client, body)
+        assert (answer.status_code, answer.json["error"]["param"]) == (400, f"ANTHROPIC_API_BASE_URLS[{place}]")
+        assert client.get("/config").json["generation"] == 2
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"ANTHROPIC_API_BASE_URLS": ["https://api.anthropic.com/v1/", "https://proxy.example/elsewhere"]},
+            {
+                "ANTHROPIC_API_BASE_URLS": ["https://api.anthropic.com", "https://new.example"],
+                "ANTHROPIC_API_KEYS": ["sk-ant-…wxyz", OTHER],
+            },
+            {"ANTHROPIC_API_BASE_URLS": ["https://proxy.example"], "ANTHROPIC_API_KEYS": ["sk-ant-…ther"]},
+            {
+                "ANTHROPIC_API_BASE_URLS": [
+                    "https://proxy.example",
+                    "https://api.anthropic.com",
+                    "https://new.example",
+                ],
+                "ANTHROPIC_API_KEYS": ["sk-ant-…ther", "sk-ant-…wxyz", "sk-ant-new"],
+            },
+        ],
+    )
+    def test_the_same_host_or_the_key_itself_will_do(self, client, body):
+        answer = update(client, body)
+        assert answer.status_code == 200, answer.json
+
+    def test_lists_that_do_not_pair_up_can_be_mended_with_the_hosts_they_name(self, make_app, tmp_path):
+        app = make_app(
+            instance_path=tmp_path / "another",
+            runtime={"ANTHROPIC_API_BASE_URLS": "https://one.example,https://two.example", "ANTHROPIC_API_KEYS": "key"},
+        )
+        client = app.test_client()
+        for host, status in (("evil.example", 400), ("two.example", 200)):
+            body = {"ANTHROPIC_API_BASE_URLS": [f"https://{host}"]}
+            assert update(client, body, headers=ADMIN).status_code == status
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"x" * 10_000: 1},
+        {"ANTHROPIC_API_CONFIGS": {"x" * 10_000: {}}},
+        {"ANTHROPIC_API_CONFIGS": {"1" * 5000: {}}},
+        {"ANTHROPIC_API_CONFIGS": {"0": {"headers": {"é" * 5000: "x"}}}},
+        {"ANTHROPIC_API_KEYS": ["…" * 5000]},
+        {"ANTHROPIC_API_BASE_URLS": ["x" * 5000]},
+        {"ANTHROPIC_MODELS": [{"id": "x" * 400}, {"id": "x" * 400}]},
+        {"MODEL_ALIASES": {"x" * 5000: 1}},
+    ],
+)
+def test_what_was_wrong_is_not_echoed_at_length(client, body):
+    answer = update(client, body)
+    assert answer.status_code == 400
+    assert len(answer.text) < 900
+
+
 @pytest.mark.parametrize("query", ["all=yes", "reveal=2"])
 def test_a_flag_is_true_or_false(client, query):
     answer = client.get(f"/config?{query}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import orjson
 from flask import Blueprint, Response, current_app, g, request
 
 from app.api import endpoint
 from app.blueprints.json_body import json_body
-from app.errors import InvalidRequest, PreconditionFailed
+from app.errors import InvalidRequest, PreconditionFailed, shown
 from app.schemas.config import ConfigSchema, ConfigUpdateSchema
 from app.services import services
 from app.storage import audit
@@ -25,7 +26,10 @@ _ETAG = re.compile(r'(?:W/)?"(\d{1,18})"')
     "The persisted configuration",
     description="Keys and the values of headers are masked; a mask posted back means unchanged.",
     answers={200: ConfigSchema},
-    query={"all": "true adds the other settings", "reveal": "true shows secrets and is written to the audit log"},
+    query={
+        "all": "true adds the other settings, and where each value comes from",
+        "reveal": "true shows secrets and is written to the audit log",
+    },
 )
 def get_config() -> Response:
     reveal = _flag("reveal")
@@ -40,7 +44,9 @@ def get_config() -> Response:
 @endpoint(
     "admin",
     "Change the configuration",
-    description="Takes the whole document or some of its fields; all change, or none. Live everywhere within a second.",
+    description="Takes the whole document or some of its fields; all change, or none. Live everywhere within a second. "
+    "The answer is the five names of GET /config and what else the body names. A stored key is sent to no other host: "
+    "where a base URL's host changes, its key must come along.",
     body=ConfigUpdateSchema,
     answers={200: ConfigSchema},
     query={"all": "true adds the other settings to the answer"},
@@ -48,6 +54,7 @@ def get_config() -> Response:
 def update_config() -> Response:
     changes = ConfigUpdateSchema().load(json_body())
     in_body = changes.pop("generation", None)
+    changes.pop("sources", None)
     in_header = _if_match()
     if None not in (in_body, in_header) and in_body != in_header:
         raise InvalidRequest("generation and If-Match name different generations.", param="generation")
@@ -57,12 +64,15 @@ def update_config() -> Response:
         expected_generation=in_body if in_header is None else in_header,
         ip=request.remote_addr or "",
     )
-    return _answer(snapshot, reveal=False)
+    return _answer(snapshot, reveal=False, also=changes)
 
 
-def _answer(snapshot: ConfigSnapshot, *, reveal: bool) -> Response:
-    shown = services().config.public(reveal=reveal, all=_flag("all"), snapshot=snapshot)
-    return Response(orjson.dumps(shown), mimetype="application/json", headers={"etag": f'"{snapshot.generation}"'})
+def _answer(snapshot: ConfigSnapshot, *, reveal: bool, also: Iterable[str] = ()) -> Response:
+    all = _flag("all")
+    told = services().config.public(reveal=reveal, all=all, also=also, snapshot=snapshot)
+    if all:
+        told["sources"] = dict(snapshot.sources)
+    return Response(orjson.dumps(told), mimetype="application/json", headers={"etag": f'"{snapshot.generation}"'})
 
 
 def _flag(name: str) -> bool:
@@ -78,5 +88,5 @@ def _if_match() -> int | None:
         return None
     match = _ETAG.fullmatch(header)
     if match is None:
-        raise PreconditionFailed(f"If-Match {header} is not an ETag of /config.", param="If-Match")
+        raise PreconditionFailed(f"If-Match {shown(header)} is not an ETag of /config.", param="If-Match")
     return int(match[1])

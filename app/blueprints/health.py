@@ -47,8 +47,8 @@ def readyz() -> tuple[dict[str, Any], int]:
     failures = []
     try:
         gateway.config.refresh()  # reads the row that every worker follows
-    except DatabaseUnavailable as error:
-        failures.append(error.message)
+    except DatabaseUnavailable as unavailable:
+        failures.append(unavailable.message)
     snapshot = gateway.config.last_snapshot
     if snapshot is None:
         return {"status": "unavailable"}, 503

@@ -30,7 +30,7 @@ def invalid_request(messages: Any, prefix: str = "") -> InvalidRequest:
         key, messages = next(iter(messages.items()))
         if key == "_schema":
             continue
-        path += f"[{key}]" if isinstance(key, int) else f".{key}" if path else str(key)
+        path += f"[{key}]" if isinstance(key, int) else f".{str(key)[:100]}" if path else str(key)[:100]
     sentence = " ".join(map(str, messages)) if isinstance(messages, list) else str(messages)
     sentence = sentence.rstrip(".")
     return InvalidRequest(f"{path or 'The request body'} {sentence}.", param=path or None)

@@ -12,7 +12,6 @@ from marshmallow import Schema, fields
 
 from app.schemas.base import Boolean, Integer, List, Object, StrictSchema, String
 from app.settings import RUNTIME_SETTINGS, RuntimeSetting
-from app.storage.config import PUBLIC
 
 _FIELDS: Mapping[str, Callable[..., fields.Field[Any]]] = {
     "bool": Boolean,
@@ -30,14 +29,18 @@ def _field(setting: RuntimeSetting) -> fields.Field[Any]:
 
 _GENERATION = {"description": "Counts changes; posted back, it must be the current one, else the answer is 412."}
 
+_SOURCES = {
+    "description": "With ?all=true: where each value comes from: database, environment or default. Ignored when posted."
+}
+
 ConfigSchema: type[Schema] = StrictSchema.from_dict(
     {
-        **{s.name: _field(s) for s in RUNTIME_SETTINGS if s.name in PUBLIC},
+        **{s.name: _field(s) for s in RUNTIME_SETTINGS},
+        "sources": Object(metadata=_SOURCES),
         "generation": Integer(metadata=_GENERATION),
     },
     name="ConfigSchema",
 )
 ConfigUpdateSchema: type[Schema] = StrictSchema.from_dict(
-    {**{s.name: _field(s) for s in RUNTIME_SETTINGS}, "generation": Integer(metadata=_GENERATION)},
-    name="ConfigUpdateSchema",
+    dict(ConfigSchema._declared_fields), name="ConfigUpdateSchema"
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +18,7 @@ from flask import Flask
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from app.errors import Conflict, DatabaseUnavailable, InvalidRequest, NotFound, PreconditionFailed
+from app.errors import Conflict, DatabaseUnavailable, InvalidRequest, NotFound, PreconditionFailed, shown
 from app.settings import RUNTIME_SETTINGS, Settings
 from app.storage import audit, database, masking, validation
 from app.storage.connections import Connection, Pair, kept_ids, moved_configs, to_connections, unmasked_configs
@@ -267,12 +267,12 @@ class PersistentConfig:
             if len(here) != 1:
                 reason = "no key" if not here else f"{len(here)} keys"
                 raise InvalidRequest(
-                    f"key: {reason} like {key} stored with this base URL; send the key itself.", param="key"
+                    f"key: {reason} like {shown(key)} stored with this base URL; send the key itself.", param="key"
                 )
             key = here[0].key
         stored = [{"headers": c.headers} for c in here]
         plain = {
-            name: masking.unmask_header(value, name, None, stored, f"config.headers.{name}")
+            name: masking.unmask_header(value, name, None, stored, f"config.headers.{name[:100]}")
             if masking.is_mask(value)
             else value
             for name, value in headers.items()
@@ -312,11 +312,17 @@ class PersistentConfig:
         return answer
 
     def public(
-        self, *, reveal: bool = False, all: bool = False, snapshot: ConfigSnapshot | None = None
+        self,
+        *,
+        reveal: bool = False,
+        all: bool = False,
+        also: Iterable[str] = (),
+        snapshot: ConfigSnapshot | None = None,
     ) -> dict[str, Any]:
-        """What GET /config answers: the five names (or all) and `generation`; secrets masked unless `reveal`."""
+        """What GET /config answers: the five names, those of `also` (or all) and `generation`; secrets masked unless
+        `reveal`."""
         now = snapshot or self.snapshot
-        shown = {name: now.values[name] for name in (validation.DECLARED if all else PUBLIC)}
+        shown = {name: now.values[name] for name in validation.DECLARED if all or name in PUBLIC or name in also}
         if not reveal:
             shown[KEYS] = masking.mask_keys(shown[KEYS])
             shown[CONFIGS] = masking.mask_configs(shown[CONFIGS])
@@ -447,14 +453,18 @@ class PersistentConfig:
 def _checked(changes: Mapping[str, Any], now: ConfigSnapshot) -> dict[str, Any]:
     """`changes` validated and with masks resolved, and the index entries moved along with their pairs."""
     changes = dict(changes)
+    posted: Sequence[Any] = ()
     if KEYS in changes:
         _check_list(changes[KEYS])
+        posted = changes[KEYS]
         trimmed = [key.strip() if isinstance(key, str) else key for key in changes[KEYS]]
         changes[KEYS] = masking.unmask_keys(trimmed, now.values[KEYS], KEYS)
     values = {name: validation.check(name, value) for name, value in changes.items()}
     old = _pairs(now.values)
     if any(name in values and _differs(values[name], now.values[name]) for name in (URLS, KEYS)):
         new = validation.pairs(values.get(URLS, now.values[URLS]), values.get(KEYS, now.values[KEYS]))
+        typed = {i for i, key in enumerate(changes.get(KEYS, ())) if not masking.is_mask(posted[i])}
+        _keep_keys_at_their_hosts(old, new, typed, now, single=len(values.get(URLS, now.values[URLS])) == 1)
     else:
         new = old
     if CONFIGS in values:
@@ -463,6 +473,24 @@ def _checked(changes: Mapping[str, Any], now: ConfigSnapshot) -> dict[str, Any]:
     elif new != old and CONFIGS not in now.undecryptable:
         values[CONFIGS] = moved_configs(now.values[CONFIGS], old, new)
     return values
+
+
+def _keep_keys_at_their_hosts(
+    old: Sequence[Pair], new: Sequence[Pair], typed: Collection[int], now: ConfigSnapshot, *, single: bool
+) -> None:
+    """Whoever may change a URL need not know the key: a stored one goes to no other host than it was stored with.
+    `typed` are the places of keys that were sent with this change. Raises InvalidRequest."""
+    for index, (url, key) in enumerate(new):
+        known = [was for was, its_key in old if its_key == key]
+        if not old:  # the stored lists do not pair up
+            known = [validation.base_url(was, URLS) for was in now.values[URLS]]
+        if index not in typed and validation.host_of(url) not in map(validation.host_of, known):
+            path = f"{URLS}[{0 if single else index}]"
+            raise InvalidRequest(
+                f"{path} names another host, {shown(validation.host_of(url))}, than the key was stored with: "
+                f"send the key itself along, as {KEYS}[{index}].",
+                param=path,
+            )
 
 
 def _check_list(value: Any) -> None:

@@ -170,7 +170,9 @@ def unmasked_configs(
         unmasked[place] = {
             **entry,
             "headers": {
-                name: masking.unmask_header(value, name, at_its_place, everywhere, f"{field}.{place}.headers.{name}")
+                name: masking.unmask_header(
+                    value, name, at_its_place, everywhere, f"{field}.{place[:100]}.headers.{name[:100]}"
+                )
                 if masking.is_mask(value)
                 else value
                 for name, value in headers.items()

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, shown
 
 ELLIPSIS = "…"
 SHOWN_FROM = 20  # characters; the last four of a shorter secret would tell too much
@@ -60,11 +60,13 @@ def unmask_keys(posted: Sequence[Any], stored: Sequence[str], field: str) -> lis
             continue
         path = f"{field}[{index}]"
         if had[value] == 0:
-            raise InvalidRequest(f"{path}: the mask {value} matches no stored key; send the key itself.", param=path)
+            raise InvalidRequest(
+                f"{path}: the mask {shown(value)} matches no stored key; send the key itself.", param=path
+            )
         at_its_place = index < len(masks) and masks[index] == value
         if had[value] > 1 and (not at_its_place or (kept[value] < had[value] and len(posted) < len(stored))):
             raise InvalidRequest(
-                f"{path}: {had[value]} stored keys look like {value}; send the key itself.",
+                f"{path}: {had[value]} stored keys look like {shown(value)}; send the key itself.",
                 param=path,
             )
         keys.append(stored[index if at_its_place else masks.index(value)])
@@ -81,7 +83,7 @@ def unmask_header(
     found = {value for entry in everywhere if (value := _header(entry, name)) is not None and mask(value) == posted}
     if len(found) != 1:
         reason = "matches no stored value" if not found else f"matches {len(found)} stored values"
-        raise InvalidRequest(f"{path}: the mask {posted} {reason}; send the value itself.", param=path)
+        raise InvalidRequest(f"{path}: the mask {shown(posted)} {reason}; send the value itself.", param=path)
     return found.pop()
 
 

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from app.errors import ConfigError, InvalidRequest
+from app.errors import ConfigError, InvalidRequest, shown
 from app.settings import RUNTIME_SETTINGS, RuntimeSetting, Settings, parse_bool, split_list
 
 MOST_BYTES = 1_000_000
+MOST_DIGITS = 6  # of an index; Python refuses to read thousands
 DECLARED: Mapping[str, RuntimeSetting] = {setting.name: setting for setting in RUNTIME_SETTINGS}
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
@@ -32,7 +33,7 @@ def check(name: str, value: Any) -> Any:
     """`value` in the form in which it is stored. Raises InvalidRequest; unknown names are refused."""
     setting = DECLARED.get(name)
     if setting is None:
-        raise InvalidRequest(f"{name} is not a setting; there are: {', '.join(DECLARED)}.", param=name)
+        raise InvalidRequest(f"{name[:100]} is not a setting; there are: {', '.join(DECLARED)}.", param=name[:100])
     checked = _BY_TYPE[setting.type](setting, value)
     if setting.name in _FURTHER:
         checked = _FURTHER[setting.name](checked)
@@ -165,9 +166,11 @@ def api_key(key: Any, path: str) -> str:
 def _configs(configs: dict[str, Any]) -> dict[str, Any]:
     seen: dict[str, str] = {}
     for place, entry in configs.items():
-        path = f"ANTHROPIC_API_CONFIGS.{place}"
+        path = f"ANTHROPIC_API_CONFIGS.{place[:100]}"
         canonical = place
         if place.isdecimal() and place.isascii():
+            if len(place) > MOST_DIGITS:
+                raise refuse(path, f"named by an index of at most {MOST_DIGITS} digits", place)
             if str(int(place)) != place:
                 raise refuse(path, "named by an index without leading zeros", place)
         else:
@@ -177,7 +180,7 @@ def _configs(configs: dict[str, Any]) -> dict[str, Any]:
                 message = f'{path}: entries are named by the index of their connection, as in "0", or by its base URL.'
                 raise InvalidRequest(message, param=path) from None
         if canonical in seen:
-            raise InvalidRequest(f"{path}: {seen[canonical]!r} names the same URL.", param=path)
+            raise InvalidRequest(f"{path}: {shown(seen[canonical])} names the same URL.", param=path)
         seen[canonical] = place
         connection_config(entry, path)
     return configs
@@ -193,7 +196,7 @@ def connection_config(entry: Any, path: str) -> dict[str, Any]:
             if not fits(value):
                 raise refuse(f"{path}.{field}", accepted, value)
     for header, value in entry.get("headers", {}).items():
-        where = f"{path}.headers.{header}"
+        where = f"{path}.headers.{header[:100]}"
         if not _HEADER_NAME.fullmatch(header):
             raise InvalidRequest(f"{where}: this is not the name of a header.", param=where)
         if header.lower() in TRANSPORT_HEADERS:
@@ -252,7 +255,7 @@ def _models(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not _is_text(model.get("id")) or not model["id"].strip():
             raise refuse(f"{path}.id", "a string that names the model", model.get("id"))
         if model["id"] in seen:
-            raise InvalidRequest(f"{path}.id: {model['id']!r} is there twice.", param=f"{path}.id")
+            raise InvalidRequest(f"{path}.id: {shown(model['id'])} is there twice.", param=f"{path}.id")
         seen.add(model["id"])
         for field in ("name", "owned_by"):
             if model.get(field) is not None and not _is_text(model[field]):
@@ -266,7 +269,7 @@ def _models(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _aliases(aliases: dict[str, Any]) -> dict[str, Any]:
     for alias, model in aliases.items():
-        path = f"MODEL_ALIASES.{alias}"
+        path = f"MODEL_ALIASES.{alias[:100]}"
         if not alias.strip() or not _is_text(alias):
             raise InvalidRequest(f"{path}: an alias must not be empty.", param=path)
         if not _is_text(model) or not model.strip():
@@ -302,6 +305,11 @@ def pairs(urls: Sequence[str], keys: Sequence[str]) -> list[tuple[str, str]]:
     return paired
 
 
+def host_of(url: str) -> str:
+    """Of a base URL as used; with the port, behind which there may be somebody else."""
+    return urlsplit(url).netloc
+
+
 def from_environment(setting: RuntimeSetting, settings: Settings) -> Any:
     """What the environment says of a runtime setting. Raises ConfigError that names it."""
     raw = settings.runtime[setting.name].strip()
@@ -313,7 +321,7 @@ def from_environment(setting: RuntimeSetting, settings: Settings) -> Any:
             try:
                 value = int(raw)
             except ValueError:
-                raise ConfigError(f"{setting.name} must be a whole number, not {raw!r}.") from None
+                raise ConfigError(f"{setting.name} must be a whole number, not {shown(raw)}.") from None
         case "list":
             value = split_list(raw)
         case "object" | "objects":
