@@ -49,6 +49,8 @@ _MAPPED = {
     "tools": "Functions; names are altered reversibly where Claude refuses them. `strict` is not enforced yet.",
     "tool_choice": "none, auto, required or a function. Models that cannot be forced are asked for the arguments as "
     "structured output, or told in words (`forced_tool_emulated`).",
+    "functions": "Tools, one call at a time; the answer has `function_call`.",
+    "function_call": "`tool_choice`.",
     "parallel_tool_calls": "`disable_parallel_tool_use`.",
     "reasoning_effort": "`thinking` and `effort`, by what the model can.",
     "reasoning": "OpenRouter's form of the same: effort, max_tokens, exclude, enabled.",
@@ -78,8 +80,6 @@ FIELDS: Mapping[str, Field] = {
         'This gateway cannot produce audio; modalities must be ["text"].',
         lambda v: v not in (None, ["text"]),
     ),
-    "functions": Field("later", "Use tools; the older functions are not translated yet."),
-    "function_call": Field("later", "Use tool_choice; the older function_call is not translated yet."),
     "web_search_options": Field("later", "Web search is not translated yet."),
     "output_config": Field("later", "Anthropic's output_config is not passed on yet."),
     "container": Field("later", "Containers are not passed on yet."),

@@ -19,7 +19,7 @@ from app.translate.tools import Tool
 
 @dataclass(frozen=True)
 class Forcing:
-    """What goes upstream instead. `answers_as`: the answer's text is the arguments of the tool of this upstream name."""
+    """What goes upstream instead. `answers_as` is the upstream name of the tool whose arguments the text will be."""
 
     tools: list[Tool]
     tool_choice: dict[str, Any] | None

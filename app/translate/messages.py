@@ -104,12 +104,6 @@ def _role(message: Any, i: int) -> str:
     if not isinstance(message, dict):
         raise UntranslatableRequest(f"messages[{i}] must be an object.", param=f"messages[{i}]", code="invalid_type")
     role = message.get("role")
-    if role == "function":
-        raise UntranslatableRequest(
-            "Messages of the role 'function' are not supported by this version of the gateway; use 'tool'.",
-            param=f"messages[{i}].role",
-            code="unsupported_parameter",
-        )
     if role not in _ROLES:
         raise UntranslatableRequest(
             f"messages[{i}].role is {shown(role)}; accepted are {', '.join(_ROLES)}.",
@@ -147,12 +141,6 @@ def _to_assistant_turn(
     message: Mapping[str, Any], i: int, names: ToolNames, ids: CallIds, notes: Notes
 ) -> _AssistantTurn:
     path = f"messages[{i}]"
-    if message.get("function_call") is not None:
-        raise UntranslatableRequest(
-            "function_call is not supported by this version of the gateway; use tool_calls.",
-            param=f"{path}.function_call",
-            code="unsupported_parameter",
-        )
     turn = _AssistantTurn(i, to_text_blocks(message.get("content"), f"{path}.content"))
     refusal = message.get("refusal")
     if not turn.blocks and isinstance(refusal, str) and not is_blank(refusal):

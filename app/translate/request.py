@@ -17,6 +17,7 @@ from app.translate.content import is_blank
 from app.translate.facts import ModelFacts
 from app.translate.fields import check_fields
 from app.translate.forcing import forcing
+from app.translate.legacy import uses_functions, with_tools
 from app.translate.messages import Conversation, to_conversation
 from app.translate.notes import Notes
 from app.translate.output_format import to_output_format
@@ -59,6 +60,8 @@ class ReplyContext:
     """Upstream name to the client's, of the tools that had to be renamed."""
     text_is_call_of: str | None = None
     """The upstream name of the tool whose arguments the answer's text is."""
+    calls_functions: bool = False
+    """Calls are given as the older `function_call`."""
     stops: tuple[str, ...] = ()
     """Stop strings that Claude refuses, so that the gateway cuts at them."""
     strips_json: bool = False
@@ -88,6 +91,8 @@ def to_message_params(request: Mapping[str, Any], facts: ModelFacts, options: Op
     """
     notes = Notes(strict=options.strict)
     check_fields(request, notes)
+    calls_functions = uses_functions(request)
+    request = with_tools(request)
     names = ToolNames()
     output = to_output_format(request.get("response_format"), facts, notes)
     # Claude takes no prefill beside an enforced format; continuing is then asked for in words.
@@ -134,6 +139,7 @@ def to_message_params(request: Mapping[str, Any], facts: ModelFacts, options: Op
             include_usage=bool((request.get("stream_options") or {}).get("include_usage")),
             tool_names=names.originals,
             text_is_call_of=forced.answers_as,
+            calls_functions=calls_functions,
             stops=emulated_stops,
             strips_json=output.stripped,
             unwraps_json=output.wrapped,

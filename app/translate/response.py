@@ -32,7 +32,10 @@ def to_chat_completion(message: Mapping[str, Any], context: ReplyContext, *, cre
         answer["reasoning_content"] = reasoning
     if calls:
         answer["content"] = text or None
-        answer["tool_calls"] = calls
+        if context.calls_functions:
+            answer["function_call"] = calls[0]["function"]
+        else:
+            answer["tool_calls"] = calls
     if stop_reason == "refusal":
         answer["content"] = None
         answer["refusal"] = refusal_text(message.get("stop_details"))
@@ -92,7 +95,9 @@ def call_of_text(text: str, message_id: str, context: ReplyContext) -> dict[str,
 
 def finish_reason_of(stop_reason: str, has_calls: bool, context: ReplyContext) -> str:
     reason = finish_reason(stop_reason)
-    return "tool_calls" if context.text_is_call_of is not None and has_calls and reason == "stop" else reason
+    if context.text_is_call_of is not None and has_calls and reason == "stop":
+        reason = "tool_calls"
+    return "function_call" if reason == "tool_calls" and context.calls_functions else reason
 
 
 def text_filters(context: ReplyContext) -> TextFilters:

@@ -114,7 +114,7 @@ class StreamTranslator:
             if call.has_arguments:
                 return []
             arguments = orjson.dumps(call.initial_input or {}).decode()
-            return [self._chunk({"tool_calls": [{"index": call.index, "function": {"arguments": arguments}}]})]
+            return self._call_chunk({"index": call.index, "function": {"arguments": arguments}})
         self._reasoning_ended = self._has_reasoning
         return []
 
@@ -134,11 +134,10 @@ class StreamTranslator:
 
     def _text_as_arguments(self, text: str) -> list[Chunk]:
         if self._call_count:
-            return [self._chunk({"tool_calls": [{"index": 0, "function": {"arguments": text}}]})]
+            return self._call_chunk({"index": 0, "function": {"arguments": text}})
         self._call_count = 1
         call = call_of_text("", self._head["id"], self._context)
-        opening = {"tool_calls": [{"index": 0, **call}]}
-        return [self._chunk(opening), *self._text_as_arguments(text)]
+        return [*self._call_chunk({"index": 0, **call}), *self._text_as_arguments(text)]
 
     def _thinking(self, text: str) -> list[Chunk]:
         if not text or not self._context.exposes_reasoning:
@@ -161,14 +160,20 @@ class StreamTranslator:
             "type": "function",
             "function": {"name": name, "arguments": ""},
         }
-        return [*chunks, self._chunk({"tool_calls": [opening]})]
+        return [*chunks, *self._call_chunk(opening)]
 
     def _call_arguments(self, upstream_index: int, partial_json: str) -> list[Chunk]:
         call = self._calls.get(upstream_index)
         if call is None or not partial_json:
             return []
         call.has_arguments = True
-        return [self._chunk({"tool_calls": [{"index": call.index, "function": {"arguments": partial_json}}]})]
+        return self._call_chunk({"index": call.index, "function": {"arguments": partial_json}})
+
+    def _call_chunk(self, call: dict[str, Any]) -> list[Chunk]:
+        """Of calls in the older form there is only one."""
+        if not self._context.calls_functions:
+            return [self._chunk({"tool_calls": [call]})]
+        return [self._chunk({"function_call": call["function"]})] if call["index"] == 0 else []
 
     def _release_held_text(self, *, at_end: bool = False) -> list[Chunk]:
         held = self._filters.release(at_end=at_end) if self._filters.are_used else ""

@@ -280,11 +280,9 @@ def test_an_image_behind_a_url_is_passed_on_as_it_is() -> None:
             "invalid_image_format",
         ),
         (system([{"type": "image_url"}]), "messages[0].content[0].type", "invalid_value"),  # type: ignore[arg-type]
-        (assistant(None, function_call={}), "messages[0].function_call", "unsupported_parameter"),
         (assistant(None, tool_calls=5), "messages[0].tool_calls", "invalid_type"),
         (assistant(None, tool_calls=[{}]), "messages[0].tool_calls[0].function.name", "missing_required_parameter"),
         ({"role": "tool", "content": "x"}, "messages[0].tool_call_id", "missing_required_parameter"),
-        ({"role": "function", "name": "f", "content": "x"}, "messages[0].role", "unsupported_parameter"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_path(message: Any, param: str, code: str) -> None:

@@ -321,7 +321,10 @@ def test_what_changes_nothing_is_taken_in_silence(fields: dict[str, Any]) -> Non
             "response_format.json_schema.schema",
             "invalid_type",
         ),
-        ({"functions": []}, "functions", "unsupported_parameter"),
+        ({"functions": [], "tools": []}, "functions", "invalid_value"),
+        ({"functions": {}}, "functions", "invalid_type"),
+        ({"functions": [], "function_call": "maybe"}, "function_call", "invalid_value"),
+        ({"messages": [{"role": "function", "content": "x"}]}, "messages[0].name", "missing_required_parameter"),
         ({"cache_control": {"type": "permanent"}}, "cache_control", "invalid_value"),
         ({"prompt_cache_retention": "1y"}, "prompt_cache_retention", "invalid_value"),
         ({"prompt_cache_options": {"mode": "always"}}, "prompt_cache_options", "invalid_value"),
@@ -433,3 +436,20 @@ def test_strict_mode_refuses_to_force_a_model_that_cannot_be() -> None:
     with pytest.raises(UntranslatableRequest) as caught:
         translated(options=Options(strict=True), tools=[CITY], tool_choice="required")
     assert caught.value.param == "tool_choice"
+
+
+def test_functions_and_their_results_are_tools_of_one_call_at_a_time() -> None:
+    history = [
+        *HI,
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"a": 1}'}},
+        {"role": "function", "name": "f", "content": "one"},
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "two"},
+    ]
+    made = translated("claude-opus-4-6", messages=history, functions=[{"name": "f"}], function_call={"name": "f"})
+    assert made.body["tool_choice"] == {"type": "tool", "name": "f", "disable_parallel_tool_use": True}
+    uses = [b for m in made.body["messages"] for b in m["content"] if b["type"] == "tool_use"]
+    results = [b for m in made.body["messages"] for b in m["content"] if b["type"] == "tool_result"]
+    assert [u["id"] for u in uses] == [r["tool_use_id"] for r in results] == ["toolu_fc_1", "toolu_fc_3"]
+    assert [r["content"] for r in results] == ["one", "two"]
+    assert made.reply.calls_functions

@@ -311,3 +311,18 @@ def test_text_that_stands_for_a_call_is_given_as_one() -> None:
     assert choice["message"]["tool_calls"][0]["function"] == {"name": "get.weather", "arguments": '{"city": "Paris"}'}
     cut = whole(START, *text(0, '{"ci'), *ending("max_tokens"), **context)["choices"][0]
     assert cut["finish_reason"] == "length"
+
+
+def test_calls_are_given_as_function_call_to_those_who_sent_functions() -> None:
+    events = [START, *tool(0, "toolu_1", '{"a":', "1}"), *ending("tool_use")]
+    chunks = stream(*events, calls_functions=True)
+    assert [d["function_call"] for d in deltas(chunks) if "function_call" in d] == [
+        {"name": "f", "arguments": ""},
+        {"arguments": '{"a":'},
+        {"arguments": "1}"},
+    ]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "function_call"
+    choice = whole(*events, calls_functions=True)["choices"][0]
+    assert choice["message"]["function_call"] == {"name": "f", "arguments": '{"a":1}'}
+    assert "tool_calls" not in choice["message"]
+    assert choice["finish_reason"] == "function_call"
