@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app import __version__
-from app.command import ROOT, command
+from app.command import command
 from app.errors import ConfigError, GatewayError, NotFound
-from app.settings import RUNTIME_SETTINGS, Settings, demo_environment
+from app.settings import ROOT, RUNTIME_SETTINGS, Settings, demo_environment
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -6,7 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from app.settings import ROOT
+
 _USUAL = Path(".venv", "bin", "dragoman")
 
 

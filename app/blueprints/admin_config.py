@@ -157,8 +157,8 @@ _HELP = {
     "COMPAT": "Lenient: what Claude does not have is left out, and the header x-gateway-warnings says so. "
     "Strict: such a request is answered with an error 400.",
     "DEFAULT_MAX_TOKENS": "For requests without a limit of their own. 0 means the most the model can write.",
-    "PROMPT_CACHE": "Auto: Anthropic keeps prompts that are likely to come again. Passive: only where a client asks for "
-    "it. Off: never.",
+    "PROMPT_CACHE": "Auto: Anthropic keeps prompts that are likely to come again. "
+    "Passive: only where a client asks for it. Off: never.",
 }
 """Where a setting's own help is written for those who know the field."""
 

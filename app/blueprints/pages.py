@@ -12,9 +12,10 @@ import orjson
 from flask import Flask, Response, current_app, g, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from app.command import ROOT, command_in_our_folder
+from app.command import command_in_our_folder
 from app.errors import InvalidRequest
 from app.services import services, upstream
+from app.settings import ROOT
 from app.storage.accounts import SHORTEST_PASSWORD
 from app.storage.config import ConfigSnapshot, Connection
 from app.upstream.catalogue import OVERLAY
