@@ -48,13 +48,13 @@ _FIELD_TYPES = {
     chat.Array: "array",
     chat.Stop: None,
 }
-_CHAT_ONLY_TRANSLATED: dict[str, dict[str, Any]] = {
-    "tool_choice": {},
-    "top_k": {"type": ["integer", "null"]},
-    "reasoning": {"type": ["object", "null"]},
-    "thinking": {"type": ["object", "null"]},
+_TRANSLATED_TYPES: dict[str, Any] = {
+    "top_k": ["integer", "null"],
+    "reasoning": ["object", "null"],
+    "thinking": ["object", "null"],
+    "response_format": ["object", "null"],
 }
-"""Fields of a chat request that its schema leaves to translate/."""
+"""Of fields of a chat request that its schema leaves to translate/."""
 _CHAT_DESCRIPTIONS = {
     "model": "The id of a model, as `/v1/models` lists them, or an alias.",
     "messages": "The conversation as OpenAI takes it: text, images, tool calls and their results.",
@@ -130,9 +130,9 @@ def field_rows() -> list[tuple[str, str, str]]:
 
 
 def _describe_chat_fields(properties: dict[str, Any]) -> None:
-    for name, schema in _CHAT_ONLY_TRANSLATED.items():
-        properties.setdefault(name, dict(schema))
     for name, fate, why in field_rows():
+        if name not in properties and fate == "translated":
+            properties[name] = {"type": _TRANSLATED_TYPES[name]} if name in _TRANSLATED_TYPES else {}
         if name in properties:
             told = why if fate == "translated" else f"{fate[:1].upper()}{fate[1:]}. {why}"
             properties[name].setdefault("description", _CHAT_DESCRIPTIONS.get(name, told))
