@@ -17,7 +17,7 @@ from tests.conftest import ADMIN, CLIENT, wait_for
 
 PAGES = (
     *("", "/config", "/keys", "/keys/<id>/revoke", "/history", "/audit", "/account"),
-    *("/welcome", "/welcome/anthropic", "/welcome/key"),
+    *("/welcome", "/welcome/anthropic", "/welcome/key", "/history/<int:id>/restore"),
 )
 FORMS = (
     *("/logout", "/enable", "/connections/<id>/verify", "/config", "/keys", "/keys/<id>/revoke"),
