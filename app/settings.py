@@ -281,9 +281,7 @@ def metrics_folder() -> Path | None:
 
 
 _METRICS_PREFIX = "dragoman-metrics-"
-_metrics_folders: dict[
-    int, int
-] = {}  # by process; open and locked: workers share the lock, a successor does not
+_metrics_folders: dict[int, int] = {}  # by process; open and locked: workers share the lock, a successor does not
 
 
 def _locked(folder: str | Path) -> int | None:
