@@ -92,7 +92,8 @@ RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
         "REQUEST_DEADLINE_S",
         "int",
         600,
-        "Seconds within which the first event, or the whole of an answer that is not streamed, must have come.",
+        "Seconds within which an answer must begin, and one that Anthropic gives in one piece must be whole. A long "
+        "answer is streamed from Anthropic, and once begun only IDLE_TIMEOUT_S bounds it.",
         minimum=1,
     ),
 )

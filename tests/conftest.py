@@ -54,7 +54,7 @@ def wait_for(claim: Callable[[], Any], *, within_s: float = 5.0, what: str = "")
         if answer:
             return answer
         assert time.monotonic() < deadline, f"not within {within_s} s: {what or claim}"
-        time.sleep(0.02)
+        time.sleep(0.02)  # other processes are watched, which announce nothing
 
 
 def free_port() -> int:

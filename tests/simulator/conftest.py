@@ -73,7 +73,7 @@ def eventually(look: Callable[[], Any], wait_s: float = 2.0) -> Any:
     while time.monotonic() < end:
         if found := look():
             return found
-        time.sleep(0.01)
+        time.sleep(0.01)  # another process is watched, which announces nothing
     raise AssertionError("nothing came of it")
 
 
