@@ -25,7 +25,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 # The files behind the lock: requirements.lock installs the gateway, requirements-test.lock what its tests need too.
-LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras \
 	--no-emit-index-url --no-emit-find-links
 lock: $(VENV)/.test
 	$(LOCK) setup.py .ci/build.in --output-file requirements.lock
