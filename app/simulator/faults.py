@@ -1,4 +1,9 @@
-"""Faults that a test orders for a key: `POST /_sim/faults {"key": …, "fault": {…}, "times": N}`."""
+"""Faults that a test orders for a key: `POST /_sim/faults {"key": …, "fault": {…}, "times": N}`.
+
+{"status": 429, "retry_after": 30}                 an error in the API's words
+{"status": 400, "message": "prompt is too long"}   an error in the words of the test
+{"cut_after": 4}, {"stall": true}, {"reset": true}, {"delay_s": 1}
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +12,7 @@ from app.simulator.refusal import Refusal
 from app.simulator.scenarios import LOW_CREDIT, Ending, refuse
 
 ANY_KEY = "*"
-FIELDS = frozenset({"status", "retry_after", "cut_after", "stall", "delay_s", "reset"})
+FIELDS = frozenset({"status", "message", "retry_after", "cut_after", "stall", "delay_s", "reset"})
 
 
 @dataclass(slots=True)
@@ -16,6 +21,7 @@ class Fault:
 
     delay_s: float = 0.0
     status: int | None = None
+    message: str | None = None
     retry_after: int | None = None
     ending: Ending | None = None
     times: int | None = None
@@ -26,6 +32,8 @@ def parse(fault: dict[str, Any], times: int | None) -> Fault:
     """The fault that a control request describes. Raises a Refusal for what it does not know."""
     if unknown := set(fault) - FIELDS:
         raise Refusal(f"fault: unknown fields {sorted(unknown)}; known are {sorted(FIELDS)}")
+    if "message" in fault and (not isinstance(fault["message"], str) or "status" not in fault):
+        raise Refusal("fault: a message is a string and needs a status")
     ending = None
     if fault.get("reset"):
         ending = Ending("reset")
@@ -33,7 +41,14 @@ def parse(fault: dict[str, Any], times: int | None) -> Fault:
         ending = Ending("stall", 0)
     elif "cut_after" in fault:
         ending = Ending("cut", int(fault["cut_after"]))
-    return Fault(float(fault.get("delay_s", 0)), fault.get("status"), fault.get("retry_after"), ending, times)
+    return Fault(
+        delay_s=float(fault.get("delay_s", 0)),
+        status=fault.get("status"),
+        message=fault.get("message"),
+        retry_after=fault.get("retry_after"),
+        ending=ending,
+        times=times,
+    )
 
 
 @dataclass
@@ -99,4 +114,4 @@ def check_credit(key: str) -> None:
 def fail(fault: Fault) -> None:
     """Raises the error that a fault orders, if it orders one."""
     if fault.status is not None:
-        refuse(fault.status, fault.retry_after)
+        refuse(fault.status, fault.retry_after, fault.message)

@@ -94,6 +94,34 @@ SIM_MODEL = Model(
 )
 """What a `sim-…` model accepts: everything, so that a scenario is never in the way of what is being tested."""
 
+FLAGS = {
+    "forced_tool": "forced_tool",
+    "mid_system": "mid_system",
+    "prefill": "prefill",
+    "sampling": "sampling",
+    "bound": "bound_thinking",
+}
+
+
+def _varied(name: str) -> Model:
+    """The model of a scenario; parameters of its name alter what it accepts.
+
+    sim-tool-use:forced_tool=0      cannot be forced; likewise mid_system, prefill, sampling
+    sim-thinking:bound=1            its thinking is bound to the conversation
+    sim-text:adaptive=0,xhigh=0     lacks a type of thinking and a level of effort; effort=0: all levels
+    """
+    pairs = [pair.split("=") for pair in name.partition(":")[2].split(",") if "=" in pair]
+    flags: dict[str, Any] = {FLAGS[key]: value == "1" for key, value in pairs if key in FLAGS}
+    lacking = {key for key, value in pairs if value == "0"}
+    return replace(
+        SIM_MODEL,
+        id=name,
+        display_name=_title(name),
+        thinking=tuple(kind for kind in SIM_MODEL.thinking if kind not in lacking),
+        effort=tuple(level for level in SIM_MODEL.effort if not lacking & {level, "effort"}),
+        **flags,
+    )
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -108,7 +136,7 @@ class Catalogue:
         if found := self.names.get(name):
             return found
         if name.startswith(SIM_PREFIX):
-            return replace(SIM_MODEL, id=name, display_name=_title(name))
+            return _varied(name)
         if not known_only and name.startswith(self.retired):
             return replace(self.names[CLAUDE_IN_GENERAL], id=name, display_name=_title(name), strict=False)
         return None

@@ -34,6 +34,7 @@ from app.simulator.signatures import Binding, prefix_digest, redacted_data, sign
 from app.simulator.usage import PromptTokens
 
 CLAUDE_GAP_MS = 15
+DEMAND = re.compile(r"\bcall(ing)?\b|\btools?\b")
 SHORT = 200
 """Most characters of somebody's text that an answer quotes."""
 
@@ -309,10 +310,15 @@ def binding(ask: Ask) -> Binding:
 
 def thought(ask: Ask, how: str | None) -> list[Block]:
     """A signed thinking block as the model would show it, none when it does not think."""
+    said = f"The user says: {short(last_user_text(ask.body))} I should answer that briefly and to the point."
+    return reflected(ask, said, how)
+
+
+def reflected(ask: Ask, said: str, how: str | None) -> list[Block]:
+    """The same with words of the caller's."""
     if how is None:
         return []
-    pieces = words(f"The user says: {short(last_user_text(ask.body))} I should answer that briefly and to the point.")
-    pieces = pieces[: ask.body["max_tokens"]]
+    pieces = words(said)[: ask.body["max_tokens"]]
     shown = "" if how == "omitted" else "".join(pieces)
     hidden = len(pieces) if how == "omitted" else 0
     block = {"type": "thinking", "thinking": shown, "signature": sign(shown, binding(ask)), "_hidden_tokens": hidden}
@@ -557,10 +563,48 @@ def _web_search(ask: Ask) -> Reply:
 
 @scenario("sim-pause")
 def _pause(ask: Ask) -> Reply:
-    """Pauses after a search; once continued, finishes."""
-    if is_continued(ask.body):
+    """Pauses after a search, as often as its number says (1); continued after the last pause, finishes."""
+    searches = pauses_so_far(ask.body)
+    if searches >= (1 if ask.number is None else ask.number):
         return say(ask, text(" And this is the rest of it."))
-    return say(ask, text("Let me look that up."), *search_call(ask), stop_reason="pause_turn", **SEARCHED)
+    said = "Let me look that up." if not searches else f" Let me look again ({searches + 1})."
+    return say(ask, text(said), *search_call(ask), stop_reason="pause_turn", **SEARCHED)
+
+
+def pauses_so_far(body: dict[str, Any]) -> int:
+    """How many searches stand in the assistant turn that is to be continued."""
+    if not is_continued(body):
+        return 0
+    return sum(block["type"] == "server_tool_use" for block in turns_of(body)[-1]["content"])
+
+
+@scenario("sim-document-citations")
+def _document_citations(ask: Ask) -> Reply:
+    """A sentence on each document, with its citation where the document has citations enabled."""
+    documents = [block for turn in turns_of(ask.body) for block in turn["content"] if block["type"] == "document"]
+    if not documents:
+        return say(ask, text("There is no document."))
+    sentences = [_cited(document, index) for index, document in enumerate(documents)]
+    return say(ask, text("According to what you sent: "), *sentences, text(" That is all."))
+
+
+def _cited(document: Block, index: int) -> Block:
+    block = text(f"document {index} says so.")
+    if not (document.get("citations") or {}).get("enabled"):
+        return block
+    where = {"document_index": index, "document_title": document.get("title"), "file_id": None}
+    source = document["source"]
+    match source["type"]:
+        case "text":
+            said = source["data"][:40]
+            citation = {"type": "char_location", "cited_text": said, "start_char_index": 0, "end_char_index": len(said)}
+        case "content":
+            said = " ".join(part.get("text", "") for part in blocks_of(source["content"])[:1])
+            citation = {"type": "content_block_location", "cited_text": said, "start_block_index": 0}
+            citation["end_block_index"] = 1
+        case _:
+            citation = {"type": "page_location", "cited_text": "A page.", "start_page_number": 1, "end_page_number": 2}
+    return {**block, "citations": [{**citation, **where}]}
 
 
 @scenario("sim-unknown-events")
@@ -614,6 +658,22 @@ def _tool_use(ask: Ask) -> Reply:
 def _parallel_tools(ask: Ask) -> Reply:
     """Two calls, or as many as its number says."""
     return call_tools(ask, ask.number or 2)
+
+
+@scenario("sim-no-tool")
+def _no_tool(ask: Ask) -> Reply:
+    """Text, whatever tools there are and whatever is demanded."""
+    return say(ask, text("I would rather say it in words."))
+
+
+@scenario("sim-second-thought")
+def _second_thought(ask: Ask) -> Reply:
+    """Text at first; calls the first tool once a user turn after that text speaks of calling a tool."""
+    was_answered = any(turn["role"] == "assistant" for turn in turns_of(ask.body))
+    demanded = was_answered and DEMAND.search(last_user_text(ask.body).lower())
+    if tool_results(ask.body) or demanded:
+        return call_tools(ask, 1)
+    return say(ask, text("I would rather say it in words."))
 
 
 def first_tool(ask: Ask) -> dict[str, Any]:
@@ -684,6 +744,25 @@ def _thinking(ask: Ask) -> Reply:
     return with_thinking(ask, thought(ask, display(ask) or "summarized"))
 
 
+@scenario("sim-interleaved")
+def _interleaved(ask: Ask) -> Reply:
+    """With tools: thinking, text, a call, thinking, another call; after the results, or without tools, thinking and
+    text."""
+    how = display(ask) or "summarized"
+    tools = client_tools(ask.body)
+    if not tools or tool_results(ask.body):
+        return with_thinking(ask, reflected(ask, "Now I know enough.", how))
+    calls = [tool_use(ask, tools[place % len(tools)], place) for place in range(2)]
+    blocks = [
+        *reflected(ask, "I need two things; the first one first.", how),
+        text("Let me see."),
+        calls[0],
+        *reflected(ask, "While that runs, I ask for the second.", how),
+        calls[1],
+    ]
+    return say(ask, *blocks, stop_reason="tool_use")
+
+
 @scenario("sim-redacted")
 def _redacted(ask: Ask) -> Reply:
     """Thinking that is redacted, then as sim-thinking."""
@@ -715,10 +794,10 @@ EDGE_PAGE = (
 )
 
 
-def refuse(status: int, retry_after: int | None = None) -> NoReturn:
-    """Raises the error that the API has for a status."""
+def refuse(status: int, retry_after: int | None = None, message: str | None = None) -> NoReturn:
+    """Raises the error that the API has for a status, or one of that status with a text of the caller's."""
     headers = {} if retry_after is None else {"retry-after": str(retry_after)}
-    raise Refusal(ERROR_MESSAGES.get(status, "Something went wrong"), status, headers=headers)
+    raise Refusal(message or ERROR_MESSAGES.get(status, "Something went wrong"), status, headers=headers)
 
 
 @scenario("sim-error")

@@ -1,5 +1,7 @@
 """The official SDK cannot tell the simulator from the real API."""
 
+from typing import Any
+
 import anthropic
 import pytest
 
@@ -192,6 +194,110 @@ def test_a_pause_can_be_continued(sdk):
     assert paused.stop_reason == "pause_turn"
     history = [*HELLO, {"role": "assistant", "content": paused.content}]
     assert sdk.messages.create(model="sim-pause", max_tokens=99, messages=history).stop_reason == "end_turn"
+
+
+@pytest.mark.parametrize("pauses", [0, 1, 3])
+def test_it_pauses_as_often_as_its_number_says(sdk, pauses):
+    model, reasons = f"sim-pause-{pauses}", []
+    content: list[Any] = []
+    for _ in range(pauses + 1):
+        history = [*HELLO, {"role": "assistant", "content": content}] if content else HELLO
+        answer = sdk.messages.create(model=model, max_tokens=99, messages=history)
+        content += answer.content
+        reasons.append(answer.stop_reason)
+    assert reasons == ["pause_turn"] * pauses + ["end_turn"]
+    assert content[-1].text == " And this is the rest of it."
+
+
+def test_thinking_stands_between_the_calls_and_is_taken_back(sdk):
+    def ask(history):
+        return sdk.messages.create(model="sim-interleaved", max_tokens=200, tools=[WEATHER], messages=history)
+
+    first = ask(HELLO)
+    assert [block.type for block in first.content] == ["thinking", "text", "tool_use", "thinking", "tool_use"]
+    calls = [block.id for block in first.content if block.type == "tool_use"]
+    results = [{"type": "tool_result", "tool_use_id": call, "content": "21 degrees"} for call in calls]
+    history = [*HELLO, {"role": "assistant", "content": first.content}, {"role": "user", "content": results}]
+    second = ask(history)
+    assert [block.type for block in second.content] == ["thinking", "text"]
+    first.content[3].signature = first.content[0].signature
+    with pytest.raises(anthropic.BadRequestError, match=r"messages\.1\.content\.3: Invalid `signature`"):
+        ask(history)
+
+
+def test_a_demand_brings_the_call_that_was_not_made_at_first(sdk):
+    def ask(model, *history):
+        return sdk.messages.create(model=model, max_tokens=99, tools=[WEATHER], messages=[*HELLO, *history]).content
+
+    demand = {"role": "user", "content": "You must answer by calling one of the tools."}
+    for model, kind in (("sim-second-thought", "tool_use"), ("sim-no-tool", "text")):
+        first = ask(model)
+        assert [block.type for block in first] == ["text"]
+        assert ask(model, {"role": "assistant", "content": first}, demand)[-1].type == kind
+
+
+def test_documents_are_cited_where_citations_are_enabled(sdk):
+    pdf = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0xLjc="}
+    sources = [
+        {"type": "text", "media_type": "text/plain", "data": "The grass is green."},
+        pdf,
+        {"type": "content", "content": [{"type": "text", "text": "The sky is blue."}]},
+    ]
+
+    def cite(**more):
+        documents = [{"type": "document", "source": source, "title": "Notes", **more} for source in sources]
+        messages = [{"role": "user", "content": documents}]
+        content = sdk.messages.create(model="sim-document-citations", max_tokens=99, messages=messages).content
+        return [citation for block in content for citation in block.citations or ()]
+
+    assert cite() == []
+    found = cite(citations={"enabled": True})
+    assert [citation.type for citation in found] == ["char_location", "page_location", "content_block_location"]
+    assert [(citation.document_index, citation.document_title) for citation in found] == [
+        (n, "Notes") for n in range(3)
+    ]
+    assert found[0].cited_text == "The grass is green."
+    assert (found[0].start_char_index, found[0].end_char_index) == (0, 19)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "refused"),
+    [
+        (
+            "sim-tool-use:forced_tool=0",
+            {"tool_choice": {"type": "any"}, "tools": [WEATHER]},
+            'type "tool" and "any" are not supported for this model',
+        ),
+        ("sim-text:adaptive=0", {"thinking": {"type": "adaptive"}}, "adaptive thinking is not supported"),
+        ("sim-text:xhigh=0", {"output_config": {"effort": "xhigh"}}, "is not supported by this model"),
+        ("sim-text:effort=0", {"output_config": {"effort": "low"}}, "does not support the effort parameter"),
+        (
+            "sim-text:prefill=0",
+            {"messages": [*HELLO, {"role": "assistant", "content": "I"}]},
+            "does not support assistant message prefill",
+        ),
+        (
+            "sim-text:mid_system=0",
+            {"messages": [*HELLO, {"role": "system", "content": "Be brief."}]},
+            "role 'system' is not supported on this model",
+        ),
+    ],
+)
+def test_a_name_can_deny_what_the_model_accepts(sdk, model, fields, refused):
+    body = {"max_tokens": 99, "messages": HELLO, **fields}
+    sdk.messages.create(model=model.partition(":")[0], **body)
+    with pytest.raises(anthropic.BadRequestError, match=refused):
+        sdk.messages.create(model=model, **body)
+
+
+def test_a_name_can_bind_thinking_to_its_conversation(sdk):
+    def ask(history):
+        return sdk.messages.create(model="sim-thinking:bound=1", max_tokens=99, messages=history).content
+
+    more = [{"role": "assistant", "content": ask(HELLO)}, {"role": "user", "content": "Go on"}]
+    ask([*HELLO, *more])
+    with pytest.raises(anthropic.BadRequestError, match="bound to a different conversation"):
+        ask([{"role": "user", "content": "Another beginning"}, *more])
 
 
 @pytest.mark.parametrize(

@@ -188,8 +188,17 @@ def test_faults_can_cut_stall_delay_and_reset(simulator):
         assert list(client.messages.create(**BODY, stream=True))
 
 
-def test_an_unknown_fault_is_refused(simulator):
-    assert simulator.call("POST", "/_sim/faults", {"key": "*", "fault": {"explode": True}})[0] == 400
+def test_a_fault_may_say_what_the_error_says(simulator):
+    said = "Invalid `signature` in `thinking` block"
+    simulator.fault("sk-ant-f", {"status": 400, "message": said}, times=1)
+    status, body = simulator.messages(BODY, x_api_key="sk-ant-f")
+    assert (status, body["error"]) == (400, {"type": "invalid_request_error", "message": said})
+    assert simulator.messages(BODY, x_api_key="sk-ant-f")[0] == 200
+
+
+@pytest.mark.parametrize("fault", [{"explode": True}, {"message": "without a status"}, {"status": 400, "message": 5}])
+def test_an_unknown_fault_is_refused(simulator, fault):
+    assert simulator.call("POST", "/_sim/faults", {"key": "*", "fault": fault})[0] == 400
 
 
 # -------------------------------------------------------------------------------------------------------------- HTTP
