@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 APT_PACKAGES := chromium postgresql redis-server
+NODE_MODULES := tests/clients/node_modules
 
-.PHONY: run demo test check lint lock migration clean system-packages
+.PHONY: run demo test check lint lock migration clean system-packages node-packages
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/dragoman run
@@ -13,10 +14,10 @@ run: $(VENV)/.runtime
 demo: $(VENV)/.runtime
 	@exec $(BIN)/dragoman demo
 
-test: $(VENV)/.test system-packages
+test: $(VENV)/.test system-packages node-packages
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(VENV)/.test system-packages lint
+check: $(VENV)/.test system-packages node-packages lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.test
@@ -39,7 +40,7 @@ migration: $(VENV)/.runtime
 	  app.app_context().push(); flask_migrate.migrate(directory='migrations', message='$(m)')"
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(NODE_MODULES) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -63,4 +64,14 @@ system-packages:
 ifeq ($(CI),true)
 	@if ! dpkg -s $(APT_PACKAGES) >/dev/null 2>&1; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT_PACKAGES) >/dev/null; fi
+	@if ! command -v npm >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; fi
 endif
+
+# The JavaScript clients. Where npm is missing, the tests with them are skipped and say how to install it.
+node-packages: system-packages
+	@if command -v npm >/dev/null; then $(MAKE) --silent $(NODE_MODULES)/.installed; fi
+
+$(NODE_MODULES)/.installed: tests/clients/package-lock.json tests/clients/package.json
+	@cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null
+	@touch $@
