@@ -61,6 +61,16 @@ def test_signed_thinking_comes_back_in_the_tool_loop(node: NodeRunner, upstream:
     assert [[block["type"] for block in turn] for turn in assistant_turns(loop)] == [["thinking", "tool_use"]]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_thinking_between_calls_comes_back_in_its_place(node: NodeRunner, upstream: Upstream, stream: bool) -> None:
+    """Of a stream, the SDK keeps the `reasoning_details` of the last chunk alone."""
+    node("openai_js/run_tools.mjs", asked={"model": "sim-interleaved", "messages": ASKED, "stream": stream})
+    loop = upstream.bodies(2)[1]
+    kinds = [block["type"] for block in assistant_turns(loop)[0]]
+    assert kinds == ["thinking", "text", "tool_use", "thinking", "tool_use"]
+    assert len(replayed_thinking(loop)) == 2
+
+
 @pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-opus-4-6"])
 def test_an_answer_is_parsed_by_its_schema(node: NodeRunner, model: str) -> None:
     parsed = node("openai_js/structured.mjs", asked={"model": model, "messages": ASKED})

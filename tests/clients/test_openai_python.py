@@ -177,6 +177,21 @@ def test_a_client_that_keeps_no_reasoning_still_has_it_replayed_in_the_loop(
             assert block["signature"] == shown[0]["reasoning_details"][0]["signature"]
 
 
+INTERLEAVED = ["thinking", "text", "tool_use", "thinking", "tool_use"]
+
+
+@EITHER_WAY
+@pytest.mark.parametrize("copied", [bare, lambda message: message.model_dump(exclude_none=True)], ids=["bare", "whole"])
+def test_thinking_between_calls_comes_back_in_its_place(
+    client: OpenAI, upstream: Upstream, ask: Any, copied: Any
+) -> None:
+    run_tools(client, ask, "sim-interleaved", copied)
+    loop = upstream.bodies(2)[1]
+    assert [block["type"] for block in assistant_turns(loop)[0]] == INTERLEAVED
+    thoughts = ["I need two things; the first one first.", "While that runs, I ask for the second."]
+    assert [block["thinking"] for block in replayed_thinking(loop)] == thoughts
+
+
 def test_the_beginning_of_a_conversation_stays_the_same_from_call_to_call(client: OpenAI, upstream: Upstream) -> None:
     messages = run_tools(client, whole, "claude-opus-5-5", bare)
     messages.append({"role": "user", "content": "Thank you."})
