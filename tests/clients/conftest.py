@@ -99,16 +99,22 @@ def replayed_thinking(body: dict[str, Any]) -> list[dict[str, Any]]:
 NodeRunner = Callable[..., Any]
 
 
-@pytest.fixture
-def node(running: Gateway) -> NodeRunner:
-    """Runs a script of this folder with the gateway's address and the given values; what it says, as JSON."""
+@pytest.fixture(scope="session")
+def node_program() -> str:
+    """Node's path, once the packages are there too."""
     program = needs("node", install="nodejs npm")
     _need_packages()
+    return program
+
+
+@pytest.fixture
+def node(node_program: str, running: Gateway) -> NodeRunner:
+    """Runs a script of this folder with the gateway's address and the given values; what it says, as JSON."""
 
     def run(script: str, **values: Any) -> Any:
         given = {"baseURL": f"{running.url}/v1", "apiKey": CLIENT_KEY, **values}
         done = subprocess.run(
-            [program, str(HERE / script)],
+            [node_program, str(HERE / script)],
             input=json.dumps(given),
             capture_output=True,
             text=True,
