@@ -195,10 +195,10 @@ class Simulator:
 
     async def _messages(self, exchange: Exchange, key: str) -> bool:
         headers = exchange.request.headers
+        body = parse_object(exchange)
         if fault := self.faults.take(key):
             await asyncio.sleep(fault.delay_s)
             faults.fail(fault)
-        body = parse_object(exchange)
         if name := self.replay.name_for(headers, body.get("model")):
             recording = self.replay.get(name)
             exchange.entry.status = recording.status

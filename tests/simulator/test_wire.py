@@ -193,6 +193,7 @@ def test_a_fault_may_say_what_the_error_says(simulator):
     simulator.fault("sk-ant-f", {"status": 400, "message": said}, times=1)
     status, body = simulator.messages(BODY, x_api_key="sk-ant-f")
     assert (status, body["error"]) == (400, {"type": "invalid_request_error", "message": said})
+    assert simulator.last_request()["body"] == BODY
     assert simulator.messages(BODY, x_api_key="sk-ant-f")[0] == 200
 
 
