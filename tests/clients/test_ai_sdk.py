@@ -50,6 +50,14 @@ def test_a_tool_is_run_for_a_whole_answer(node: NodeRunner, model: str) -> None:
 
 
 @MODELS
+@pytest.mark.parametrize("choice", ["required", {"type": "tool", "toolName": "get_weather"}], ids=["any", "named"])
+def test_a_tool_can_be_demanded(node: NodeRunner, model: str, choice: Any) -> None:
+    said = node("ai_sdk/generate.mjs", model=model, prompt="Hello", withTools=True, toolChoice=choice, steps=1)
+    assert said["calls"] == [{"toolName": "get_weather", "input": {"city": "Paris"}}]
+    assert said["finishReason"] == "tool-calls"
+
+
+@MODELS
 def test_a_tool_is_run_in_a_stream(node: NodeRunner, model: str) -> None:
     parts = node("ai_sdk/stream.mjs", model=model, prompt=QUESTION, withTools=True)
     calls = [part for part in parts if part["type"] == "tool-call"]

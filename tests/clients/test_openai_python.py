@@ -245,6 +245,14 @@ def test_several_choices_are_several_answers(client: OpenAI) -> None:
     assert final.usage.completion_tokens == 56
 
 
+def test_usage_of_several_choices_stands_in_one_chunk(client: OpenAI) -> None:
+    asked: Any = {"model": "sim-text:tokens=7", "messages": ASKED, "n": 3}
+    chunks = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    assert [chunk.usage.completion_tokens for chunk in chunks if chunk.usage] == [21]
+    assert chunks[-1].choices == []
+    assert len({(chunk.id, chunk.created) for chunk in chunks}) == 1
+
+
 @EITHER_WAY
 def test_a_search_is_cited_where_its_text_stands(client: OpenAI, ask: Any) -> None:
     asked: Any = [{"role": "user", "content": "Search for the latest news."}]

@@ -215,6 +215,16 @@ def test_an_edited_answer_does_not_break_the_chat(running: Gateway, upstream: Up
     assert assistant_turns(upstream.bodies(4)[3])[0][-1]["text"] == "The user has written this instead."
 
 
+@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-opus-4-6"])
+def test_a_thought_that_claude_does_not_know_again_does_not_break_the_chat(running: Gateway, model: str) -> None:
+    asking = user(running, model, parameters={"reasoning_effort": "high"})
+    asking.ask(TOOL_QUESTION)
+    asking.messages[1]["reasoning_details"][0]["text"] += " Somebody added this."
+    answer = asking.ask("Thank you.")
+    assert "You said: “Thank you.”" in answer.content
+    assert (answer.finish_reason, answer.error) == ("stop", None)
+
+
 def test_a_system_prompt_that_tells_the_time_does_not_break_the_chat(running: Gateway, upstream: Upstream) -> None:
     asking = user(running, "claude-opus-5-5", system="It is five to twelve.")
     asking.ask(TOOL_QUESTION)

@@ -7,7 +7,7 @@ const { text, reasoningText, finishReason, totalUsage, steps } = await generateT
   model,
   prompt: given.prompt,
   maxRetries: 0,
-  ...(given.withTools ? { tools, stopWhen: stepCountIs(5) } : {}),
+  ...(given.withTools ? { tools, toolChoice: given.toolChoice, stopWhen: stepCountIs(given.steps ?? 5) } : {}),
 });
 say({
   text,
