@@ -48,12 +48,19 @@ class Vault:
         self._publish()
 
     def encrypt(self, text: str) -> str:
-        return self._fernet.encrypt(text.encode()).decode("ascii")
+        return self.encrypt_bytes(text.encode())
+
+    def encrypt_bytes(self, data: bytes) -> str:
+        return self._fernet.encrypt(data).decode("ascii")
 
     def decrypt(self, token: str) -> str:
         """Raises Undecryptable."""
+        return self.decrypt_bytes(token).decode()
+
+    def decrypt_bytes(self, token: str) -> bytes:
+        """Raises Undecryptable."""
         try:
-            return self._fernet.decrypt(token.encode()).decode()
+            return self._fernet.decrypt(token.encode())
         except InvalidToken:
             raise Undecryptable from None
 
@@ -66,7 +73,10 @@ class Vault:
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes that only somebody with the current secret key can compute."""
-        return _derive(self._keys[0], purpose)
+        derived = self._derived.get(purpose)
+        if derived is None:
+            derived = self._derived[purpose] = _derive(self._keys[0], purpose)
+        return derived
 
     @property
     def session_key(self) -> str:
@@ -94,6 +104,7 @@ class Vault:
 
     def _use(self, keys: tuple[str, ...]) -> None:
         self._keys = keys
+        self._derived: dict[str, bytes] = {}
         self._fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(_derive(key, "fernet"))) for key in keys])
         if len(keys[0]) < WEAK_BELOW:
             log.warning("the secret key is short enough to be guessed; make one with: %s", HOW_TO_MAKE_ONE)

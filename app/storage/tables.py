@@ -94,3 +94,15 @@ class AuditRow(Base):
     action: Mapped[str] = mapped_column(String(60))
     detail: Mapped[str] = mapped_column(Text)
     ip: Mapped[str] = mapped_column(String(45))
+
+
+class RememberedAnswerRow(Base):
+    """An answer of Claude's whose blocks a client may not return: `blocks` is encrypted JSON of `size` bytes, `name` an
+    HMAC that only somebody with the secret key can compute."""
+
+    __tablename__ = "remembered_answers"
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    blocks: Mapped[str] = mapped_column(Text)
+    size: Mapped[int] = mapped_column(Integer)
+    expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
