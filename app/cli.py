@@ -131,10 +131,11 @@ def list_settings() -> None:
 
 @main.command()
 def fields() -> None:
-    """What becomes of each field of a request, as docs/compatibility.md has it."""
-    from app.translate.fields import compatibility_table
+    """What becomes of each field, content part and tool of a request, as docs/compatibility.md has it."""
+    from app.translate.compatibility import TABLES
 
-    click.echo(compatibility_table())
+    for name, table in TABLES.items():
+        click.echo(f"{name}\n\n{table()}\n")
 
 
 @main.group()

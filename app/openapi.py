@@ -14,7 +14,7 @@ from werkzeug.routing import Rule
 from app import __version__
 from app.api import Access, Endpoint, declared
 from app.schemas import base, chat
-from app.translate.fields import compatibility_table
+from app.translate.fields import fields_table
 
 _ORDER = ("chat", "models", "config", "verify", "health")
 """The blueprints as a reader wants them: first what a client calls."""
@@ -42,7 +42,6 @@ _FIELD_TYPES = {
     chat.Flag: "boolean",
     chat.Text: "string",
     chat.Number: "number",
-    chat.Choices: "integer",
     chat.StringMap: "object",
     chat.StreamOptions: "object",
     chat.Array: "array",
@@ -52,6 +51,9 @@ _TRANSLATED_TYPES: dict[str, Any] = {
     "top_k": ["integer", "null"],
     "reasoning": ["object", "null"],
     "thinking": ["object", "null"],
+    "web_search_options": ["object", "null"],
+    "output_config": ["object", "null"],
+    "tool_choice": ["string", "object", "null"],
     "response_format": ["object", "null"],
 }
 """Of fields of a chat request that its schema leaves to translate/."""
@@ -125,7 +127,7 @@ def _place(rule: Rule) -> tuple[int, bool, str]:
 
 def field_rows() -> list[tuple[str, str, str]]:
     """docs/compatibility.md's table: a chat request's field, what becomes of it, and how or why."""
-    rows = [line.strip("| ").split(" | ", 2) for line in compatibility_table().splitlines()[2:]]
+    rows = [line.strip("| ").split(" | ", 2) for line in fields_table().splitlines()[2:]]
     return [(name.strip("`"), fate, why) for name, fate, why in rows]
 
 

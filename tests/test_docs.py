@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from app.settings import settings_table
-from app.translate.fields import compatibility_table
+from app.translate.compatibility import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,8 +25,9 @@ def test_readme_lists_every_setting_with_its_default() -> None:
     assert section("README.md", "settings") == settings_table()
 
 
-def test_compatibility_lists_every_field() -> None:
-    assert section("docs/compatibility.md", "fields") == compatibility_table()
+@pytest.mark.parametrize("table", TABLES)
+def test_compatibility_lists_what_the_translation_goes_by(table: str) -> None:
+    assert section("docs/compatibility.md", table) == TABLES[table]()
 
 
 def test_readme_names_every_route_of_the_api(app: Flask) -> None:

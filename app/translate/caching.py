@@ -77,7 +77,12 @@ def apply_caching(body: dict[str, Any], request: Mapping[str, Any], caching: Cac
         automatic = checked_control(request["cache_control"], "cache_control")
         if "cache_control" not in body["messages"][-1]["content"][-1]:  # where the automatic one would stand
             body["cache_control"] = automatic
-    elif not marked and asked.mode != "explicit" and (caching == "auto" or asked.mode) and _is_worth_caching(body):
+    elif (
+        not marked
+        and asked.mode != "explicit"
+        and (caching == "auto" or asked.mode)
+        and _is_worth_caching(body, request)
+    ):
         body["cache_control"] = _control(asked.ttl)
         return
     _limit(body, marked, notes)
@@ -119,9 +124,10 @@ def _marked(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     return (block for block in blocks if "cache_control" in block)
 
 
-def _is_worth_caching(body: Mapping[str, Any]) -> bool:
-    """A lone question is not asked again."""
-    return bool(body.get("tools") or body.get("system") or len(body["messages"]) > 1)
+def _is_worth_caching(body: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    """A lone question is not asked again, unless the client says so."""
+    says_so = request.get("prompt_cache_key") is not None
+    return bool(says_so or body.get("tools") or body.get("system") or len(body["messages"]) > 1)
 
 
 def _limit(body: Mapping[str, Any], marked: list[dict[str, Any]], notes: Notes) -> None:

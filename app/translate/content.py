@@ -10,11 +10,13 @@ import base64
 import binascii
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from app.errors import UntranslatableRequest, shown
 from app.translate.caching import mark_last, to_cache_control
+from app.translate.native import FILES_BETA, IN_ASSISTANT, IN_USER, THINKING, to_native_block
 from app.translate.notes import Notes
 
 Block = dict[str, Any]
@@ -27,10 +29,9 @@ _MAGIC = (
 )
 _PDF = b"%PDF"
 _IMAGE_KINDS = "JPEG, PNG, GIF or WebP"
+_CITABLE = ("document", "search_result")
 _URL_SAFE = str.maketrans("-_", "+/")
 _WHITESPACE = re.compile(r"\s+")
-# Parts that Claude could take, or that OpenAI has, but that this version does not translate.
-_NOT_YET = ("document", "image", "tool_result", "tool_use", "thinking", "redacted_thinking", "search_result")
 
 
 def is_blank(text: str) -> bool:
@@ -43,17 +44,23 @@ def text_block(text: str) -> Block:
 
 
 def to_text_blocks(content: Any, param: str) -> list[Block]:
-    """Blocks of a message that may hold text only (system, developer, assistant); blank ones are left out."""
-    return _without_blanks(_to_blocks(content, param, _text_only))
+    """Blocks of a system or developer message, which may hold text only; blank ones are left out."""
+    return _without_blanks(_to_blocks(content, param, _SYSTEM_PARTS, "in this role's messages", Notes()))
+
+
+def to_assistant_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
+    """Blocks of an assistant's content: text, refusals, and what Claude itself once wrote."""
+    return _without_blanks(_to_blocks(content, param, _ASSISTANT_PARTS, "in an assistant message", notes))
 
 
 def to_user_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
-    """Blocks of a user message or a tool result; blank texts are left out."""
+    """Blocks of a user message; blank texts are left out."""
+    return _without_blanks(_to_blocks(content, param, _USER_PARTS, "in a user message", notes))
 
-    def convert(part: Mapping[str, Any], path: str) -> Block:
-        return _user_part(part, path, notes)
 
-    return _without_blanks(_to_blocks(content, param, convert))
+def to_result_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
+    """Blocks within a tool result; blank texts are left out."""
+    return _without_blanks(_to_blocks(content, param, _RESULT_PARTS, "in a tool message", notes))
 
 
 def _without_blanks(blocks: list[Block]) -> list[Block]:
@@ -67,7 +74,7 @@ def _without_blanks(blocks: list[Block]) -> list[Block]:
     return kept
 
 
-def _to_blocks(content: Any, param: str, convert: Any) -> list[Block]:
+def _to_blocks(content: Any, param: str, parts: Mapping[str, Part], where: str, notes: Notes) -> list[Block]:
     if content is None:
         return []
     if isinstance(content, str):
@@ -81,64 +88,52 @@ def _to_blocks(content: Any, param: str, convert: Any) -> list[Block]:
         path = f"{param}[{i}]"
         if isinstance(part, str):
             blocks.append(text_block(part))
-        elif isinstance(part, dict):
-            block = convert(part, path)
-            mark_last([block], to_cache_control(part, path))
-            blocks.append(block)
-        else:
+            continue
+        if not isinstance(part, dict):
             raise UntranslatableRequest(f"{path} must be an object with a `type`.", param=path, code="invalid_type")
+        kind = part.get("type")
+        known = parts.get(kind) if isinstance(kind, str) else None
+        if known is None:
+            raise UntranslatableRequest(
+                f"{path}.type is {shown(kind)}; accepted {where} are {_accepted(parts)}.",
+                param=f"{path}.type",
+                code="invalid_value",
+            )
+        block = known.convert(part, path, notes)
+        control = to_cache_control(part, path)
+        if control is not None and block["type"] not in THINKING:  # thinking takes no breakpoint
+            block["cache_control"] = control
+        blocks.append(block)
     return blocks
 
 
-def _text_only(part: Mapping[str, Any], path: str) -> Block:
-    kind = part.get("type")
-    if kind == "text":
-        return _text_part(part, path)
-    if kind == "refusal" and isinstance(part.get("refusal"), str):
-        return text_block(part["refusal"])
-    if kind in _NOT_YET:
-        raise _unsupported_part(kind, path)
-    raise UntranslatableRequest(
-        f"{path}.type must be 'text' in this role's messages, not {shown(kind)}.",
-        param=f"{path}.type",
-        code="invalid_value",
-    )
+def _accepted(parts: Mapping[str, Part]) -> str:
+    return ", ".join(repr(kind) for kind, part in parts.items() if part.convert is not _audio_part)
 
 
-def _user_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
-    kind = part.get("type")
-    if kind in ("text", "input_text"):
-        return _text_part(part, path)
-    if kind in ("image_url", "input_image"):
-        return _image_part(part, path, notes)
-    if kind in ("file", "input_file"):
-        return _file_part(part, path)
-    if kind == "input_audio":
-        raise UntranslatableRequest(
-            "Claude models do not take audio input.", param=f"{path}.type", code="unsupported_value"
-        )
-    if kind in _NOT_YET:
-        raise _unsupported_part(kind, path)
-    raise UntranslatableRequest(
-        f"{path}.type is {shown(kind)}; accepted are 'text', 'image_url' and 'file'.",
-        param=f"{path}.type",
-        code="invalid_value",
-    )
-
-
-def _unsupported_part(kind: Any, path: str) -> UntranslatableRequest:
-    return UntranslatableRequest(
-        f"Content parts of type {kind!r} are not supported by this version of the gateway.",
-        param=f"{path}.type",
-        code="unsupported_parameter",
-    )
-
-
-def _text_part(part: Mapping[str, Any], path: str) -> Block:
+def _text_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
     text = part.get("text")
     if not isinstance(text, str):
         raise UntranslatableRequest(f"{path}.text must be a string.", param=f"{path}.text", code="invalid_type")
     return text_block(text)
+
+
+def _assistant_text_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
+    block = _text_part(part, path, notes)
+    citations = part.get("citations")
+    return {**block, "citations": citations} if isinstance(citations, list) and citations else block
+
+
+def _refusal_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
+    if not isinstance(part.get("refusal"), str):
+        raise UntranslatableRequest(f"{path}.refusal must be a string.", param=f"{path}.refusal", code="invalid_type")
+    return text_block(part["refusal"])
+
+
+def _audio_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
+    raise UntranslatableRequest(
+        "Claude models do not take audio input.", param=f"{path}.type", code="unsupported_value"
+    )
 
 
 def _image_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
@@ -159,11 +154,8 @@ def _image_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
             notes.warn("image_url_not_https", param, "Anthropic fetches images over https only.")
         return {"type": "image", "source": {"type": "url", "url": url}}
     if url.startswith(("file-", "file_")):
-        raise UntranslatableRequest(
-            "Images by file id are not supported by this version of the gateway.",
-            param=param,
-            code="unsupported_parameter",
-        )
+        notes.need_beta(FILES_BETA)
+        return {"type": "image", "source": {"type": "file", "file_id": url}}
     raise UntranslatableRequest(f"{param} must be a data: or https: URL.", param=param, code="invalid_image_url")
 
 
@@ -181,19 +173,39 @@ def _image_of(data: str, raw: bytes, param: str) -> Block:
     return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
 
 
-def _file_part(part: Mapping[str, Any], path: str) -> Block:
+def _file_source(file_id: Any, param: str, notes: Notes) -> dict[str, Any]:
+    if not isinstance(file_id, str) or not file_id.startswith("file_"):
+        raise UntranslatableRequest(
+            f"{param} must be the id of a file at Anthropic (file_…): OpenAI file ids cannot be resolved.",
+            param=param,
+            code="invalid_value",
+        )
+    notes.need_beta(FILES_BETA)
+    return {"type": "file", "file_id": file_id}
+
+
+def _file_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
     """By its bytes: an image, a PDF or a text document. https://platform.openai.com/docs/guides/pdf-files"""
     file = part.get("file")
     if not isinstance(file, dict):
         raise UntranslatableRequest(
             f"{path}.file must be an object with `file_data`.", param=f"{path}.file", code="missing_required_parameter"
         )
+    block = _file_block(file, path, notes)
+    citations = part.get("citations", file.get("citations"))
+    if citations is not None and block["type"] == "document":
+        block["citations"] = _checked_citations(citations, f"{path}.citations")
+    return block
+
+
+def _file_block(file: Mapping[str, Any], path: str, notes: Notes) -> Block:
+    name = file.get("filename")
+    title = name if isinstance(name, str) and name else None
     if file.get("file_id") is not None:
-        raise UntranslatableRequest(
-            "Files by id are not supported by this version of the gateway; send file_data.",
-            param=f"{path}.file.file_id",
-            code="unsupported_parameter",
-        )
+        source = _file_source(file["file_id"], f"{path}.file.file_id", notes)
+        if str(file.get("media_type", "")).startswith("image/"):
+            return {"type": "image", "source": source}
+        return {"type": "document", "source": source, **({"title": title} if title else {})}
     content, param = file.get("file_data"), f"{path}.file.file_data"
     if not isinstance(content, str) or not content:
         raise UntranslatableRequest(
@@ -201,13 +213,19 @@ def _file_part(part: Mapping[str, Any], path: str) -> Block:
         )
     is_data_url = content[:5].lower() == "data:"
     data, raw = _decoded(content, param) if is_data_url else _clean_base64(content, param)
-    name = file.get("filename")
-    title = name if isinstance(name, str) and name else None
     if raw.startswith(_PDF):
         return _pdf(data, title)
     if sniff_image(raw) is not None:
         return _image_of(data, raw, param)
     return _text_document(raw, title, param)
+
+
+def _checked_citations(citations: Any, param: str) -> dict[str, bool]:
+    if not isinstance(citations, dict) or not isinstance(citations.get("enabled"), bool):
+        raise UntranslatableRequest(
+            f'{param} must be {{"enabled": true}} or {{"enabled": false}}.', param=param, code="invalid_value"
+        )
+    return {"enabled": citations["enabled"]}
 
 
 def _pdf(data: str, title: str | None) -> Block:
@@ -259,3 +277,92 @@ def sniff_image(raw: bytes) -> str | None:
     if raw[:4] == b"RIFF" and raw[8:12] == b"WEBP":
         return "image/webp"
     return next((media_type for magic, media_type in _MAGIC if raw.startswith(magic)), None)
+
+
+def agree_on_citations(body: Mapping[str, Any], notes: Notes) -> bool:
+    """All documents of a request must be cited or none, and none beside an enforced format. Whether they will be."""
+    documents = [block for message in body["messages"] for block in _documents(message["content"])]
+    if not any((document.get("citations") or {}).get("enabled") for document in documents):
+        return False
+    is_enforced = (body.get("output_config") or {}).get("format") is not None
+    if is_enforced:
+        notes.warn("citations_dropped", "messages", "Claude cites nothing beside structured output.")
+    for document in documents:
+        if is_enforced:
+            document.pop("citations", None)
+        else:
+            document["citations"] = {"enabled": True}
+    return not is_enforced
+
+
+def _documents(blocks: Any) -> Iterator[Block]:
+    """Those in tool results, too."""
+    for block in blocks if isinstance(blocks, list) else ():
+        if block["type"] in _CITABLE:
+            yield block
+        elif block["type"] == "tool_result":
+            yield from _documents(block.get("content"))
+
+
+@dataclass(frozen=True)
+class Part:
+    """`becomes` says for docs/compatibility.md what comes of it."""
+
+    convert: Callable[[Mapping[str, Any], str, Notes], Block]
+    becomes: str
+
+
+def _native(*kinds: str) -> dict[str, Part]:
+    return {kind: Part(to_native_block, "Anthropic's own, passed on") for kind in kinds}
+
+
+_TEXT = Part(_text_part, "a text block")
+_IMAGE = Part(
+    _image_part,
+    "an image block: data URLs (the type is read off the bytes; PDFs become documents), https URLs (Anthropic fetches "
+    "them), ids of files at Anthropic (`file_…`)",
+)
+_FILE = Part(
+    _file_part,
+    "by its bytes an image, a PDF or a text document; `file_id` of a file at Anthropic; `citations: {enabled: true}` "
+    "asks for citations",
+)
+_READABLE = {"text": _TEXT, "image_url": _IMAGE, "file": _FILE}
+_RESPONSES_NAMES = {"input_text": _TEXT, "input_image": _IMAGE, "input_file": _FILE}
+
+_SYSTEM_PARTS: Mapping[str, Part] = {"text": _TEXT}
+_ASSISTANT_PARTS: Mapping[str, Part] = {
+    "text": Part(_assistant_text_part, "a text block"),
+    "refusal": Part(_refusal_part, "a text block"),
+    **_native(*IN_ASSISTANT),
+    "output_text": Part(_text_part, "a text block"),
+}
+_USER_PARTS: Mapping[str, Part] = {
+    **_READABLE,
+    "input_audio": Part(_audio_part, "400: Claude models do not take audio"),
+    **_native(*IN_USER),
+    **_RESPONSES_NAMES,
+}
+_RESULT_PARTS: Mapping[str, Part] = {
+    **_READABLE,
+    "input_audio": Part(_audio_part, "400: Claude models do not take audio"),
+    **_native("image", "document", "search_result"),
+    **_RESPONSES_NAMES,
+}
+
+
+def parts_table() -> str:
+    """The table of content parts for docs/compatibility.md."""
+    rows = ["| in a message of | part | what becomes of it |", "|---|---|---|"]
+    for role, parts in (
+        ("system, developer", _SYSTEM_PARTS),
+        ("user", _USER_PARTS),
+        ("assistant", _ASSISTANT_PARTS),
+        ("tool", _RESULT_PARTS),
+    ):
+        grouped: dict[str, list[str]] = {}
+        for kind, part in parts.items():
+            grouped.setdefault(part.becomes, []).append(f"`{kind}`")
+        rows += [f"| {role} | {', '.join(kinds)} | {becomes}. |" for becomes, kinds in grouped.items()]
+        rows.append(f"| {role} | any other | 400 that names the part. |")
+    return "\n".join(rows)

@@ -61,7 +61,7 @@ def to_upstream_error(
     body: Any,
     headers: Mapping[str, str],
     *,
-    message_sources: tuple[int, ...] = (),
+    message_sources: tuple[tuple[int, ...], ...] = (),
     request_id: str | None = None,
     secrets: Iterable[str] = (),
 ) -> UpstreamError:
@@ -137,20 +137,25 @@ def _code_of_invalid_request(lowered: str) -> str | None:
     return "invalid_value" if "max_tokens" in lowered else None
 
 
-def _with_our_paths(text: str, sources: tuple[int, ...]) -> tuple[str, str | None]:
+def _with_our_paths(text: str, sources: tuple[tuple[int, ...], ...]) -> tuple[str, str | None]:
     """Anthropic's `messages.4.content…` as the index of the client's own message."""
     if "max_tokens" in text and "messages." not in text:
         return text, "max_tokens"
     match = _MESSAGE_PATH.search(text)
-    if match is None or int(match[1]) >= len(sources):
+    own = _own_index(match, sources) if match else None
+    if own is None:
         return text, None
-    param = f"messages[{sources[int(match[1])]}]"
-    return _MESSAGE_PATH.sub(lambda m: _renumbered(m, sources), text), param
+    return _MESSAGE_PATH.sub(lambda m: _renumbered(m, sources), text), f"messages[{own}]"
 
 
-def _renumbered(match: re.Match[str], sources: tuple[int, ...]) -> str:
+def _own_index(match: re.Match[str], sources: tuple[tuple[int, ...], ...]) -> int | None:
     index = int(match[1])
-    return f"messages.{sources[index]}{match[2]}" if index < len(sources) else match[0]
+    return sources[index][0] if index < len(sources) and sources[index] else None
+
+
+def _renumbered(match: re.Match[str], sources: tuple[tuple[int, ...], ...]) -> str:
+    own = _own_index(match, sources)
+    return match[0] if own is None else f"messages.{own}{match[2]}"
 
 
 def _retry_headers(upstream: Mapping[str, str], status: int, code: str | None) -> dict[str, str]:

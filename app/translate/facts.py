@@ -31,15 +31,28 @@ class ModelFacts:
     mid_system: bool = False
     image_input: bool = True
     structured_outputs: bool = True
+    web_search: bool = True
+    bound_thinking: bool = False
+    """Thinking blocks are bound to what stood before them."""
+    fast_mode: bool = False
 
     @property
     def thinks_by_default(self) -> bool:
         return self.thinking_default != "off"
 
+    @property
+    def family(self) -> str:
+        return family_of(self.id)
+
+
+def family_of(model: str) -> str:
+    """The id without the date of its snapshot: thinking blocks are good for all snapshots of a model."""
+    return _SNAPSHOT_DATE.sub("", model)
+
 
 def facts_for(model: str, overlay: Mapping[str, Mapping[str, Any]]) -> ModelFacts:
     """The overlay's facts of `model`, by id or alias, with or without the date of a snapshot."""
-    for name in (model, _SNAPSHOT_DATE.sub("", model)):
+    for name in (model, family_of(model)):
         entry = overlay.get(name) or next((e for e in overlay.values() if name in e["aliases"]), None)
         if entry is not None:
             return _from_overlay(model, entry)
@@ -59,6 +72,8 @@ def _from_overlay(model: str, entry: Mapping[str, Any]) -> ModelFacts:
         prefill=entry["prefill"],
         forced_tool=entry["forced_tool"],
         mid_system=entry["mid_system"],
+        bound_thinking=entry["bound_thinking"],
+        fast_mode=entry["fast_mode"],
     )
 
 
@@ -82,6 +97,9 @@ def with_upstream(facts: ModelFacts, info: Mapping[str, Any]) -> ModelFacts:
     for name in ("image_input", "structured_outputs"):
         if capabilities.get(name):
             known[name] = _supported(capabilities[name])
+    server_tools = _object(capabilities.get("server_tools"))
+    if server_tools.get("web_search"):
+        known["web_search"] = _supported(server_tools["web_search"])
     return replace(facts, **known)
 
 

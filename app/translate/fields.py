@@ -9,62 +9,107 @@ from typing import Any, Literal
 from app.errors import UntranslatableRequest, shown
 from app.translate.notes import Notes
 
-Disposition = Literal["mapped", "ignored", "warned", "rejected", "later"]
+Disposition = Literal["mapped", "ignored", "warned", "rejected"]
 
 
 def _always(value: Any) -> bool:
     return value is not None
 
 
-@dataclass(frozen=True)
-class Field:
-    """`applies` says for which values a warned, rejected or later field is one; for others it is ignored."""
-
-    disposition: Disposition
-    reason: str
-    applies: Callable[[Any], bool] = _always
-
-
 def _non_zero(value: Any) -> bool:
     return bool(value)
 
 
-_MAPPED = {
-    "model": "Alias, provider prefix and dots in the version are taken off; unknown names go upstream as they are.",
-    "messages": "System blocks and turns; see translate/messages.py.",
-    "max_completion_tokens": "`max_tokens`, at most what the model can write.",
-    "max_tokens": "The same; `max_completion_tokens` wins. Without either: the most the model can write.",
-    "temperature": "Where the model takes it, at most 1; else told as `sampling_ignored`.",
-    "top_p": "Where the model takes it, and not beside a temperature.",
-    "top_k": "Where the model takes it; 0 and below mean off.",
-    "n": "1 only, for now.",
-    "response_format": "json_schema: `output_config.format`, or in words where Claude cannot enforce the "
-    "schema (told as `schema_not_enforced`); json_object: in words. Prose around the JSON is stripped then.",
-    "prompt_cache_retention": "How long an automatic breakpoint lasts: 24h is an hour, the longest there is.",
-    "prompt_cache_options": "explicit: no automatic breakpoint; implicit: one; `ttl` as far as Claude has it.",
-    "cache_control": "Anthropic's automatic breakpoint; on messages, parts and tools its explicit ones.",
-    "stop": "`stop_sequences`; white space, which Claude refuses, is cut at by the gateway.",
-    "stream": "Server-sent events.",
-    "stream_options": "`include_usage`.",
-    "tools": "Functions; names are altered reversibly where Claude refuses them. `strict` is not enforced yet.",
-    "tool_choice": "none, auto, required or a function. Models that cannot be forced are asked for the arguments as "
-    "structured output, or told in words (`forced_tool_emulated`).",
-    "functions": "Tools, one call at a time; the answer has `function_call`.",
-    "function_call": "`tool_choice`.",
-    "parallel_tool_calls": "`disable_parallel_tool_use`.",
-    "reasoning_effort": "`thinking` and `effort`, by what the model can.",
-    "reasoning": "OpenRouter's form of the same: effort, max_tokens, exclude, enabled.",
-    "thinking": "Anthropic's own form, adapted to what the model can.",
-    "service_tier": "default, flex, scale: `standard_only`; auto, priority: `auto`.",
-    "user": "`metadata.user_id`; hashed where it could name a person.",
-    "safety_identifier": "The same; it wins.",
-    "metadata": "Given back in the answer; its `user_id` is used where there is no `user`.",
-}
+@dataclass(frozen=True)
+class Field:
+    """`applies` says for which values a warned or rejected field is one; for others it is ignored. `sent_as` are the
+    fields of Anthropic's request that a mapped one may end up in."""
+
+    disposition: Disposition
+    reason: str
+    applies: Callable[[Any], bool] = _always
+    sent_as: tuple[str, ...] = ()
+
+
+def _mapped(how: str, *sent_as: str) -> Field:
+    return Field("mapped", how, sent_as=sent_as)
+
+
+_THINKS = ("thinking", "output_config")
 
 FIELDS: Mapping[str, Field] = {
-    **{name: Field("mapped", how) for name, how in _MAPPED.items()},
+    "model": _mapped(
+        "Alias, provider prefix and dots in the version are taken off; unknown names go upstream as they are.", "model"
+    ),
+    "messages": _mapped("System blocks and turns; see translate/messages.py.", "system", "messages"),
+    "max_completion_tokens": _mapped("`max_tokens`, at most what the model can write.", "max_tokens"),
+    "max_tokens": _mapped(
+        "The same; `max_completion_tokens` wins. Without either: the most the model can write.", "max_tokens"
+    ),
+    "temperature": _mapped("Where the model takes it, at most 1; else told as `sampling_ignored`.", "temperature"),
+    "top_p": _mapped("Where the model takes it, and not beside a temperature.", "top_p"),
+    "top_k": _mapped("Where the model takes it; 0 and below mean off.", "top_k"),
+    "n": _mapped("Up to 8: that many requests to Anthropic over one connection, the usage added up."),
+    "response_format": _mapped(
+        "json_schema: `output_config.format`, or in words where Claude cannot enforce the schema (told as "
+        "`schema_not_enforced`); json_object: in words. Prose around the JSON is stripped then.",
+        "output_config",
+        "system",
+        "tools",
+    ),
+    "prompt_cache_retention": _mapped(
+        "How long an automatic breakpoint lasts: 24h is an hour, the longest there is.", "cache_control"
+    ),
+    "prompt_cache_options": _mapped(
+        "explicit: no automatic breakpoint; implicit: one; `ttl` as far as Claude has it.", "cache_control"
+    ),
+    "prompt_cache_key": _mapped(
+        "Anthropic's cache needs no key; with `PROMPT_CACHE=auto` it asks for a breakpoint.", "cache_control"
+    ),
+    "cache_control": _mapped(
+        "Anthropic's automatic breakpoint; on messages, parts and tools its explicit ones.", "cache_control"
+    ),
+    "stop": _mapped("`stop_sequences`; white space, which Claude refuses, is cut at by the gateway.", "stop_sequences"),
+    "stream": _mapped("Server-sent events.", "stream"),
+    "stream_options": _mapped("`include_usage`."),
+    "tools": _mapped("See below.", "tools"),
+    "tool_choice": _mapped(
+        "none, auto, required, a function, a custom tool, allowed tools. Models that cannot be forced are asked for "
+        "the arguments as structured output, or told in words and asked once more (`forced_tool_emulated`).",
+        "tool_choice",
+        "tools",
+        "output_config",
+    ),
+    "functions": _mapped("Tools, one call at a time; the answer has `function_call`.", "tools", "tool_choice"),
+    "function_call": _mapped("`tool_choice`.", "tool_choice"),
+    "parallel_tool_calls": _mapped("`disable_parallel_tool_use`.", "tool_choice"),
+    "reasoning_effort": _mapped("`thinking` and `effort`, by what the model can.", *_THINKS),
+    "reasoning": _mapped("OpenRouter's form of the same: effort, max_tokens, exclude, enabled.", *_THINKS),
+    "thinking": _mapped("Anthropic's own form, adapted where the model does not take it.", *_THINKS),
+    "enable_thinking": _mapped("false: no thinking (`reasoning_effort: none`).", *_THINKS),
+    "chat_template_kwargs": _mapped("`enable_thinking` in it, as above.", *_THINKS),
+    "service_tier": _mapped(
+        "default, flex, scale: `standard_only`; auto, priority: `auto`; fast: `speed`.", "service_tier", "speed"
+    ),
+    "user": _mapped("`metadata.user_id`; hashed where it could name a person.", "metadata"),
+    "safety_identifier": _mapped("The same; it wins.", "metadata"),
+    "metadata": _mapped("Given back in the answer; its `user_id` is used where there is no `user`.", "metadata"),
+    "web_search_options": _mapped("Anthropic's web search; citations come back as `annotations`.", "tools"),
+    "output_config": _mapped("Anthropic's own, merged with what the gateway makes.", "output_config"),
+    "container": _mapped("Anthropic's own, passed on.", "container"),
+    "context_management": _mapped("Anthropic's own, passed on with its beta header.", "context_management"),
+    "mcp_servers": _mapped("Anthropic's own, passed on with its beta header.", "mcp_servers"),
+    "diagnostics": _mapped("Anthropic's own, passed on with its beta header.", "diagnostics"),
+    "inference_geo": _mapped("Anthropic's own, passed on.", "inference_geo"),
+    "speed": _mapped("Anthropic's fast mode, on models that have it.", "speed"),
+    "anthropic_beta": _mapped("Added to the header `anthropic-beta`, as is the client's own header."),
+    "anthropic_version": _mapped("The header `anthropic-version`."),
+    "include_anthropic_content": _mapped(
+        "true: Claude's own blocks stand in `message.provider_specific_fields.anthropic_content`."
+    ),
+    "extra_body": _mapped("Its fields count as fields of the request; those of the top level win."),
     "prediction": Field("ignored", "It only makes an answer faster."),
-    "prompt_cache_key": Field("ignored", "Anthropic's prompt cache needs no key."),
+    "extra_headers": Field("ignored", "A client does not choose the headers that go upstream."),
     "store": Field("warned", "Nothing is stored.", _non_zero),
     "seed": Field("warned", "Claude has no seed."),
     "presence_penalty": Field("warned", "Claude has no presence penalty.", _non_zero),
@@ -80,17 +125,6 @@ FIELDS: Mapping[str, Field] = {
         'This gateway cannot produce audio; modalities must be ["text"].',
         lambda v: v not in (None, ["text"]),
     ),
-    "web_search_options": Field("later", "Web search is not translated yet."),
-    "output_config": Field("later", "Anthropic's output_config is not passed on yet."),
-    "container": Field("later", "Containers are not passed on yet."),
-    "context_management": Field("later", "Context management is not passed on yet."),
-    "mcp_servers": Field("later", "MCP servers are not passed on yet."),
-    "inference_geo": Field("later", "inference_geo is not passed on yet."),
-    "speed": Field("later", "Fast mode is not passed on yet."),
-    "extra_body": Field("later", "A nested extra_body is not flattened yet; put its fields at the top level."),
-    "anthropic_beta": Field("later", "Beta headers are not passed on yet."),
-    "anthropic_version": Field("later", "The API version is chosen by the gateway."),
-    "extra_headers": Field("ignored", "A client does not choose the headers that go upstream."),
 }
 _CODES = {"modalities": "unsupported_value"}
 
@@ -114,12 +148,11 @@ _IN_WORDS: Mapping[Disposition, str] = {
     "ignored": "ignored: it changes nothing",
     "warned": "ignored and told in `x-gateway-warnings`; 400 in strict mode",
     "rejected": "400",
-    "later": "400, for now",
 }
 
 
-def compatibility_table() -> str:
-    """The table of docs/compatibility.md."""
+def fields_table() -> str:
+    """The table of top-level fields for docs/compatibility.md."""
     rows = ["| field | what becomes of it | how, or why |", "|---|---|---|"]
     rows += [f"| `{name}` | {_IN_WORDS[f.disposition]} | {f.reason} |" for name, f in sorted(FIELDS.items())]
     rows.append("| any other | ignored and told as `unknown_field`; 400 in strict mode | OpenAI adds fields monthly. |")

@@ -9,17 +9,21 @@ https://docs.anthropic.com/en/api/messages
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from app.errors import UntranslatableRequest, shown
+from app.translate.assistant import AssistantTurn, AssistantTurns, History
 from app.translate.caching import mark_last, to_cache_control
-from app.translate.content import Block, is_blank, text_block, to_text_blocks, to_user_blocks
+from app.translate.content import Block, is_blank, text_block, to_result_blocks, to_text_blocks, to_user_blocks
 from app.translate.facts import ModelFacts
+from app.translate.native import SERVER_CALLS
 from app.translate.notes import Notes
-from app.translate.tools import CallIds, ToolNames, to_tool_input
+from app.translate.thinking import is_thinking
+from app.translate.tools import ToolNames
 
+SystemPlacement = Literal["in_place", "hoist"]
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 EMPTY_MESSAGE = "(empty message)"
 CONVERSATION_GOES_ON = "(conversation continues)"
@@ -32,72 +36,92 @@ _LATE_SYSTEM = "late system message"
 
 @dataclass(frozen=True)
 class Conversation:
-    """`sources[n]` is the index of the client's message that upstream message n began with."""
+    """`sources[n]` holds the indexes of the client's messages that upstream message n was made of, `system_sources`
+    those of the system blocks."""
 
     system: list[Block]
     messages: list[dict[str, Any]]
-    sources: tuple[int, ...]
-    called_tools: tuple[str, ...]
-    ends_with_prefill: bool
-    open_loop_lacks_thinking: bool
+    sources: tuple[tuple[int, ...], ...]
+    system_sources: tuple[int, ...] = ()
+    called_tools: tuple[str, ...] = ()
+    ends_with_prefill: bool = False
+    open_loop_lacks_thinking: bool = False
+    replays_thinking: bool = False
 
 
-_Result = tuple[int, Mapping[str, Any], Block]
-"""Index of a tool message, the message, and its block, which lacks the id of the call that it answers."""
+Indexed = tuple[int, Any]
+"""A message of the client's and its index."""
+
+_Result = tuple[int, str, Block]
+"""Index of the message, the client's id of the call, and the block, which lacks the upstream's id of it."""
 
 
 @dataclass
 class _UserSide:
     """What stands between two assistant turns."""
 
-    source: int
+    members: list[int]
     results: list[_Result] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     """In the client's order; late system messages are of the type _LATE_SYSTEM until _Assembly places them."""
+    system_members: list[int] = field(default_factory=list)
     has_user_message: bool = False
 
 
-@dataclass
-class _AssistantTurn:
-    source: int
-    blocks: list[Block] = field(default_factory=list)
-    calls: list[tuple[str, str]] = field(default_factory=list)
-    """(the client's id, the upstream's) of each call, in order."""
-
-
-def to_conversation(messages: Any, facts: ModelFacts, names: ToolNames, notes: Notes) -> Conversation:
+def to_conversation(
+    messages: Any,
+    facts: ModelFacts,
+    names: ToolNames,
+    notes: Notes,
+    *,
+    history: History | None = None,
+    placement: SystemPlacement = "in_place",
+) -> Conversation:
     """Raises UntranslatableRequest with a path such as `messages[3].content[0].type`."""
     if not isinstance(messages, list):
         raise UntranslatableRequest("messages must be an array.", param="messages", code="invalid_type")
     if not messages:
         raise UntranslatableRequest("messages must not be empty.", param="messages", code="empty_array")
-    system, rest = _leading_system(messages)
-    if rest == len(messages):
+    indexed = list(enumerate(messages))
+    if placement == "hoist":
+        indexed.sort(key=lambda one: _role(one[1], one[0]) not in ("system", "developer"))
+    system, rest = _leading_system(indexed)
+    if not rest:
         return _system_only(system, notes)
-    turns = _to_turns(messages, rest, names, notes)
-    if not system and not any(isinstance(t, _AssistantTurn) or t.blocks or t.results for t in turns):
+    turns = _to_turns(rest, AssistantTurns(history or History(facts.family), names, notes), notes)
+    if not system and not any(isinstance(t, AssistantTurn) or t.blocks or t.results for t in turns):
         raise UntranslatableRequest("All messages are empty.", param="messages", code="empty_array")
-    return _Assembly(facts, names, notes).assemble(system, turns)
+    return _Assembly(facts, notes).assemble(system, turns)
 
 
-def _leading_system(messages: list[Any]) -> tuple[list[Block], int]:
-    blocks: list[Block] = []
-    for i, message in enumerate(messages):
+_System = list[tuple[int, Block]]
+"""System blocks, each with the index of its message."""
+
+
+def _leading_system(messages: Sequence[Indexed]) -> tuple[_System, Sequence[Indexed]]:
+    system: _System = []
+    for n, (i, message) in enumerate(messages):
         if _role(message, i) not in ("system", "developer"):
-            return blocks, i
+            return system, messages[n:]
         texts = to_text_blocks(message.get("content"), f"messages[{i}].content")
         mark_last(texts, to_cache_control(message, f"messages[{i}]"))
-        blocks += texts
-    return blocks, len(messages)
+        system += [(i, block) for block in texts]
+    return system, []
 
 
-def _system_only(system: list[Block], notes: Notes) -> Conversation:
+def _system_only(system: _System, notes: Notes) -> Conversation:
     """Claude needs a user turn: the last instruction is what the caller wants answered."""
     if not system:
         raise UntranslatableRequest("All messages are empty.", param="messages", code="empty_array")
     notes.warn("system_as_user", "messages", "Claude needs a user message; the last system message takes its place.")
-    user = {"role": "user", "content": [system[-1]]}
-    return Conversation(system[:-1], [user], (0,), (), ends_with_prefill=False, open_loop_lacks_thinking=False)
+    last, asked = system[-1]
+    before = system[:-1]
+    return Conversation(
+        [block for _, block in before],
+        [{"role": "user", "content": [asked]}],
+        ((last,),),
+        system_sources=tuple(i for i, _ in before),
+    )
 
 
 def _role(message: Any, i: int) -> str:
@@ -113,91 +137,40 @@ def _role(message: Any, i: int) -> str:
     return str(role)
 
 
-def _to_turns(messages: list[Any], start: int, names: ToolNames, notes: Notes) -> list[_UserSide | _AssistantTurn]:
+def _to_turns(messages: Sequence[Indexed], assistant: AssistantTurns, notes: Notes) -> list[_UserSide | AssistantTurn]:
     """User sides and assistant turns in strict alternation."""
-    turns: list[_UserSide | _AssistantTurn] = []
-    ids = CallIds()
-    for i in range(start, len(messages)):
-        message = messages[i]
+    turns: list[_UserSide | AssistantTurn] = []
+    for i, message in messages:
         role = _role(message, i)
+        last = turns[-1] if turns else None
         if role == "assistant":
-            turn = _to_assistant_turn(message, i, names, ids, notes)
-            last = turns[-1] if turns else None
-            if isinstance(last, _AssistantTurn):
+            turn = assistant.translate(message, i)
+            if isinstance(last, AssistantTurn):
                 last.blocks += turn.blocks
                 last.calls += turn.calls
+                last.members += turn.members
             elif turn.blocks:
                 turns.append(turn)
             continue
-        if not turns or isinstance(turns[-1], _AssistantTurn):
-            turns.append(_UserSide(i))
-        side = turns[-1]
-        assert isinstance(side, _UserSide)
-        _add_to_user_side(side, role, message, i, notes)
+        if not isinstance(last, _UserSide):
+            last = _UserSide([])
+            turns.append(last)
+        _add_to_user_side(last, role, message, i, notes)
     return turns
-
-
-def _to_assistant_turn(
-    message: Mapping[str, Any], i: int, names: ToolNames, ids: CallIds, notes: Notes
-) -> _AssistantTurn:
-    path = f"messages[{i}]"
-    turn = _AssistantTurn(i, to_text_blocks(message.get("content"), f"{path}.content"))
-    refusal = message.get("refusal")
-    if not turn.blocks and isinstance(refusal, str) and not is_blank(refusal):
-        turn.blocks.append(text_block(refusal))
-    calls = message.get("tool_calls")
-    if calls is None:
-        calls = []
-    if not isinstance(calls, list):
-        raise UntranslatableRequest(
-            f"{path}.tool_calls must be an array.", param=f"{path}.tool_calls", code="invalid_type"
-        )
-    if not calls and message.get("audio") is not None and not turn.blocks:
-        raise UntranslatableRequest("Claude models do not take audio.", param=f"{path}.audio", code="unsupported_value")
-    for j, call in enumerate(calls):
-        function = _called_function(call, f"{path}.tool_calls[{j}]")
-        upstream_id = ids.to_upstream(call.get("id"), i, j)
-        turn.calls.append((str(call.get("id") or ""), upstream_id))
-        turn.blocks.append(
-            {
-                "type": "tool_use",
-                "id": upstream_id,
-                "name": names.to_upstream(function["name"]),
-                "input": to_tool_input(function.get("arguments"), f"{path}.tool_calls[{j}].function.arguments", notes),
-            }
-        )
-    mark_last(turn.blocks, to_cache_control(message, path))
-    return turn
-
-
-def _called_function(call: Any, path: str) -> Mapping[str, Any]:
-    if not isinstance(call, dict):
-        raise UntranslatableRequest(f"{path} must be an object.", param=path, code="invalid_type")
-    if call.get("type", "function") != "function":
-        raise UntranslatableRequest(
-            f"Tool calls of type {shown(call['type'])} are not supported by this version of the gateway.",
-            param=f"{path}.type",
-            code="unsupported_parameter",
-        )
-    function = call.get("function")
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise UntranslatableRequest(
-            f"{path}.function must be an object with a `name`.",
-            param=f"{path}.function.name",
-            code="missing_required_parameter",
-        )
-    return function
 
 
 def _add_to_user_side(side: _UserSide, role: str, message: Mapping[str, Any], i: int, notes: Notes) -> None:
     param = f"messages[{i}].content"
     control = to_cache_control(message, f"messages[{i}]")
     if role == "user":
+        side.members.append(i)
         side.has_user_message = True
         blocks = to_user_blocks(message.get("content"), param, notes)
         mark_last(blocks, control)
-        side.blocks += blocks
+        side.blocks += [block for block in blocks if block["type"] != "tool_result"]
+        side.results += [(i, block["tool_use_id"], block) for block in blocks if block["type"] == "tool_result"]
     elif role == "tool":
+        side.members.append(i)
         if not isinstance(message.get("tool_call_id"), str):
             raise UntranslatableRequest(
                 f"messages[{i}].tool_call_id must be a string.",
@@ -206,8 +179,9 @@ def _add_to_user_side(side: _UserSide, role: str, message: Mapping[str, Any], i:
             )
         result = _to_tool_result(message, param, notes)
         mark_last([result], control)
-        side.results.append((i, message, result))
+        side.results.append((i, message["tool_call_id"], result))
     else:
+        side.system_members.append(i)
         texts = to_text_blocks(message.get("content"), param)
         mark_last(texts, control)
         side.blocks += [{**b, "type": _LATE_SYSTEM} for b in texts]
@@ -227,31 +201,33 @@ def _to_tool_result(message: Mapping[str, Any], param: str, notes: Notes) -> Blo
         if not is_blank(content):
             result["content"] = content
     else:
-        blocks = to_user_blocks(content, param, notes)
+        blocks = to_result_blocks(content, param, notes)
         for block in blocks:  # a breakpoint within a result is one behind it
             mark_last([result], block.pop("cache_control", None))
         if blocks:
             result["content"] = blocks
     if message.get("is_error") is True or message.get("status") == "error":
-        result["is_error"] = True
+        if isinstance(content, list) and any(block["type"] != "text" for block in result.get("content", ())):
+            notes.warn("tool_error_flag_dropped", param, "A failed tool's result may hold text only.")
+        else:
+            result["is_error"] = True
     return result
 
 
 class _Assembly:
     """Puts the turns together as the Messages API wants them."""
 
-    def __init__(self, facts: ModelFacts, names: ToolNames, notes: Notes) -> None:
+    def __init__(self, facts: ModelFacts, notes: Notes) -> None:
         self._facts = facts
-        self._names = names
         self._notes = notes
         self._messages: list[dict[str, Any]] = []
-        self._sources: list[int] = []
+        self._sources: list[tuple[int, ...]] = []
 
-    def assemble(self, system: list[Block], turns: list[_UserSide | _AssistantTurn]) -> Conversation:
+    def assemble(self, system: _System, turns: list[_UserSide | AssistantTurn]) -> Conversation:
         pending: list[tuple[str, str]] = []
         for turn in turns:
-            if isinstance(turn, _AssistantTurn):
-                self._append("assistant", turn.blocks, turn.source)
+            if isinstance(turn, AssistantTurn):
+                self._append("assistant", turn.blocks, turn.members)
                 pending = turn.calls
             else:
                 self._append_user_side(turn, pending)
@@ -259,55 +235,60 @@ class _Assembly:
         if not self._messages:
             return _system_only(system, self._notes)
         if pending:
-            self._append_user_side(_UserSide(self._sources[-1]), pending)
+            self._append_user_side(_UserSide([]), pending)
         ends_with_prefill = self._end_of_assistant_turn()
-        called = [b["name"] for m in self._messages for b in m["content"] if b["type"] == "tool_use"]
+        blocks = [block for message in self._messages for block in message["content"]]
         return Conversation(
-            system,
+            [block for _, block in system],
             self._messages,
             tuple(self._sources),
-            tuple(dict.fromkeys(called)),
-            ends_with_prefill,
-            self._open_loop_lacks_thinking(),
+            system_sources=tuple(i for i, _ in system),
+            called_tools=tuple(dict.fromkeys(b["name"] for b in blocks if b["type"] == "tool_use")),
+            ends_with_prefill=ends_with_prefill,
+            open_loop_lacks_thinking=self._open_loop_lacks_thinking(),
+            replays_thinking=any(is_thinking(block) for block in blocks),
         )
 
-    def _append(self, role: str, blocks: list[Block], source: int) -> None:
+    def _append(self, role: str, blocks: list[Block], members: Sequence[int]) -> None:
         if not self._messages and role == "assistant":
             self._notes.warn("inserted_user_turn", "messages", "A conversation with Claude begins with a user message.")
-            self._append("user", [text_block(CONVERSATION_GOES_ON)], source)
+            self._append("user", [text_block(CONVERSATION_GOES_ON)], ())
         if self._messages and self._messages[-1]["role"] == role:
             self._messages[-1]["content"] += blocks
+            self._sources[-1] += tuple(members)
             return
         self._messages.append({"role": role, "content": blocks})
-        self._sources.append(source)
+        self._sources.append(tuple(members))
 
     def _append_user_side(self, side: _UserSide, pending: list[tuple[str, str]]) -> None:
         results, orphans = self._match_results(side, pending)
         content = results + orphans + [b for b in side.blocks if b["type"] != _LATE_SYSTEM]
         late_system = [{**b, "type": "text"} for b in side.blocks if b["type"] == _LATE_SYSTEM]
+        members = list(side.members)
         if late_system and not (self._facts.mid_system and content):
             content = results + orphans + [_inlined(b) for b in side.blocks]
             late_system = []
+            members = sorted(members + side.system_members)
         if not content and side.has_user_message:
             content = [text_block(EMPTY_MESSAGE)]
         if content:
-            self._append("user", content, side.source)
+            self._append("user", content, members)
         if late_system:
             # Behind the user's words and before the answer is the only place the API takes the role at.
-            self._append("system", late_system, side.source)
+            self._append("system", late_system, side.system_members)
 
     def _match_results(self, side: _UserSide, pending: list[tuple[str, str]]) -> tuple[list[Block], list[Block]]:
         """One result for each pending call, in the order of the calls; the results of no pending call as text."""
         unmatched: dict[str, deque[_Result]] = {}
         for result in side.results:
-            unmatched.setdefault(result[1]["tool_call_id"], deque()).append(result)
+            unmatched.setdefault(result[1], deque()).append(result)
         results = []
         for client_id, upstream_id in pending:
             candidates = unmatched.get(client_id)
             if not candidates:
                 self._notes.warn(
                     "missing_tool_result",
-                    f"messages[{side.source}]",
+                    "messages",
                     f"The tool call {shown(client_id)} has no tool message with its result.",
                 )
                 results.append(
@@ -318,15 +299,16 @@ class _Assembly:
         orphans = sorted((o for left in unmatched.values() for o in left), key=lambda orphan: orphan[0])
         return results, [b for orphan in orphans for b in self._orphan(*orphan)]
 
-    def _orphan(self, i: int, message: Mapping[str, Any], result: Block) -> list[Block]:
+    def _orphan(self, i: int, call_id: str, result: Block) -> list[Block]:
         self._notes.warn(
             "orphan_tool_result",
             f"messages[{i}].tool_call_id",
             f"messages[{i}] answers no tool call of the assistant message before it.",
+            strict_code="invalid_value",
         )
         content = result.get("content", [])
         blocks = [text_block(content)] if isinstance(content, str) else content
-        opening = text_block(f'<tool_result id="{message["tool_call_id"]}">')
+        opening = text_block(f'<tool_result id="{call_id}">')
         return [opening, *blocks, text_block("</tool_result>")]
 
     def _end_of_assistant_turn(self) -> bool:
@@ -334,15 +316,18 @@ class _Assembly:
         last = self._messages[-1]
         if last["role"] != "assistant":
             return False
-        if not self._facts.prefill:
+        text = last["content"][-1]
+        if text["type"] in (*SERVER_CALLS, "compaction") or text["type"].endswith("_tool_result"):
+            return False  # a pause, which is continued as it is
+        if not self._facts.prefill or text["type"] != "text":
             self._notes.warn(
                 "prefill_emulated",
                 "messages",
                 f"{self._facts.id} cannot continue an assistant message; end with a user message.",
+                strict_code="unsupported_value",
             )
-            self._append("user", [text_block(CONTINUE_EXACTLY)], self._sources[-1])
+            self._append("user", [text_block(CONTINUE_EXACTLY)], ())
             return False
-        text = last["content"][-1]
         last["content"][-1] = {**text, "text": text["text"].rstrip()}
         return True
 
@@ -350,7 +335,8 @@ class _Assembly:
         """Manual thinking wants the last assistant turn of a tool loop to begin with a thinking block."""
         for message in reversed(self._messages):
             if message["role"] == "assistant":
-                return any(b["type"] == "tool_use" for b in message["content"])
+                blocks = message["content"]
+                return any(b["type"] == "tool_use" for b in blocks) and not is_thinking(blocks[0])
             if not any(b["type"] == "tool_result" for b in message["content"]):
                 return False
         return False

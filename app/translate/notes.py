@@ -1,26 +1,46 @@
-"""What a translation could not carry over exactly, to be told to the client."""
+"""What a translation could not carry over exactly, to be told to the client, and what it needs beside the body."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from app.errors import UntranslatableRequest
 
 
+@dataclass(frozen=True)
+class Note:
+    """`param` is the path of the client's field, as in `messages[2].content`."""
+
+    code: str
+    param: str
+    reason: str
+
+
 class Notes:
-    """Collects warning codes for `x-gateway-warnings`; in strict mode each becomes a 400 `unsupported_parameter`."""
+    """Collects warnings for `x-gateway-warnings`; in strict mode each becomes a 400.
+    `betas` are the names for the header `anthropic-beta`."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
-        self._codes: dict[str, None] = {}
+        self._warnings: dict[tuple[str, str], Note] = {}
+        self.betas: dict[str, None] = {}
 
-    def warn(self, code: str, param: str, reason: str) -> None:
+    def warn(self, code: str, param: str, reason: str, *, strict_code: str = "unsupported_parameter") -> None:
         if self._strict:
             raise UntranslatableRequest(
                 f"{reason} Leave it out, or leave strict mode (COMPAT, x-gateway-strict) to have it ignored.",
                 param=param,
-                code="unsupported_parameter",
+                code=strict_code,
             )
-        self._codes[code] = None
+        self._warnings.setdefault((code, param), Note(code, param, reason))
+
+    def need_beta(self, *names: str) -> None:
+        self.betas.update(dict.fromkeys(names))
+
+    @property
+    def warnings(self) -> tuple[Note, ...]:
+        return tuple(self._warnings.values())
 
     @property
     def codes(self) -> tuple[str, ...]:
-        return tuple(self._codes)
+        return tuple(dict.fromkeys(note.code for note in self._warnings.values()))

@@ -16,9 +16,11 @@ from app.translate.content import Block, text_block
 from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
 from app.translate.schema import Inexpressible, normalise
+from app.translate.tools import UNION_WORDS, Tool, ToolNames
 
 ONE_OBJECT = "Respond with a single valid JSON object and nothing else."
 _MATCHING = "Respond with a single JSON value that matches this JSON Schema, and nothing else:\n"
+JSON_TOOL = "json_answer"
 WRAPPER = "result"
 """The property that a root which is no object is wrapped in: Claude enforces objects only."""
 
@@ -26,16 +28,20 @@ WRAPPER = "result"
 @dataclass(frozen=True)
 class OutputFormat:
     """`enforced` is output_config.format; `instruction` stands last in the system text where nothing is enforced, and
-    then prose around the JSON is `stripped` from the answer; `wrapped` says that the answer is to be unwrapped."""
+    then prose around the JSON is `stripped` from the answer; `wrapped` says that the answer is to be unwrapped; `tool`
+    is one whose arguments will be the answer, on models without structured output."""
 
     enforced: dict[str, Any] | None = None
     instruction: Block | None = None
     stripped: bool = False
     wrapped: bool = False
+    tool: Tool | None = None
 
 
-def to_output_format(response_format: Any, facts: ModelFacts, notes: Notes) -> OutputFormat:
-    """Raises UntranslatableRequest for what is no response_format."""
+def to_output_format(
+    response_format: Any, facts: ModelFacts, names: ToolNames, notes: Notes, *, enforces: bool = True
+) -> OutputFormat:
+    """Raises UntranslatableRequest for what is no response_format. Without `enforces` a schema is only told."""
     if response_format is None:
         return OutputFormat()
     kind = response_format.get("type") if isinstance(response_format, dict) else response_format
@@ -49,10 +55,12 @@ def to_output_format(response_format: Any, facts: ModelFacts, notes: Notes) -> O
             param="response_format.type",
             code="invalid_value",
         )
-    return _of_schema(response_format, facts, notes)
+    return _of_schema(response_format, facts, names, notes, enforces)
 
 
-def _of_schema(response_format: Mapping[str, Any], facts: ModelFacts, notes: Notes) -> OutputFormat:
+def _of_schema(
+    response_format: Mapping[str, Any], facts: ModelFacts, names: ToolNames, notes: Notes, enforces: bool
+) -> OutputFormat:
     described = response_format.get("json_schema")
     if not isinstance(described, dict):
         raise UntranslatableRequest(
@@ -70,14 +78,26 @@ def _of_schema(response_format: Mapping[str, Any], facts: ModelFacts, notes: Not
             code="invalid_type",
         )
     try:
-        return _enforced(schema, facts)
+        if not enforces:
+            raise Inexpressible("", "it is too complex", "schema_too_complex")
+        if not facts.structured_outputs and facts.forced_tool:
+            output = _as_tool(described.get("name"), schema, names)
+        else:
+            output = _enforced(schema, facts)
     except Inexpressible as reason:
         notes.warn(
-            "schema_not_enforced",
+            reason.code,
             "response_format.json_schema.schema",
             f"Claude cannot enforce this schema ({reason}); it is asked to follow it.",
         )
         return OutputFormat(instruction=text_block(_MATCHING + orjson.dumps(schema).decode()), stripped=True)
+    if output.wrapped:
+        notes.warn(
+            "schema_wrapped",
+            "response_format.json_schema.schema",
+            "Claude enforces objects only; the value is asked for as a property of one, and taken out of it.",
+        )
+    return output
 
 
 def _enforced(schema: dict[str, Any], facts: ModelFacts) -> OutputFormat:
@@ -86,12 +106,28 @@ def _enforced(schema: dict[str, Any], facts: ModelFacts) -> OutputFormat:
     made = normalise(schema)
     if made.get("type") == "object":
         return OutputFormat(enforced={"type": "json_schema", "schema": made})
-    definitions: dict[str, Any] = {name: made.pop(name) for name in ("$defs", "definitions") if name in made}
-    wrapper: dict[str, Any] = {
+    return OutputFormat(enforced={"type": "json_schema", "schema": _wrapped(made)}, wrapped=True)
+
+
+def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """An object with the schema as its only property; definitions stay at the root, where references look for them."""
+    inner = dict(schema)
+    definitions: dict[str, Any] = {name: inner.pop(name) for name in ("$defs", "definitions") if name in inner}
+    return {
         "type": "object",
-        "properties": {WRAPPER: made},
+        "properties": {WRAPPER: inner},
         "additionalProperties": False,
         "required": [WRAPPER],
         **definitions,
     }
-    return OutputFormat(enforced={"type": "json_schema", "schema": wrapper}, wrapped=True)
+
+
+def _as_tool(name: Any, schema: dict[str, Any], names: ToolNames) -> OutputFormat:
+    """A tool with the schema, whose call is the answer."""
+    is_object = schema.get("type") == "object" and not schema.keys() & UNION_WORDS
+    tool = {
+        "name": names.to_upstream(f"{JSON_TOOL}_{name}" if isinstance(name, str) and name else JSON_TOOL),
+        "description": "Gives the answer to the user. Call it with the whole answer.",
+        "input_schema": schema if is_object else _wrapped(schema),
+    }
+    return OutputFormat(tool=tool, wrapped=not is_object)

@@ -6,7 +6,7 @@ https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.errors import UntranslatableRequest, shown
@@ -16,18 +16,21 @@ from app.translate.notes import Notes
 LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32768}
 _NEXT_LOWER = {"max": "xhigh", "xhigh": "high", "high": "medium", "medium": "low", "minimal": "low"}
+_TYPES = ("enabled", "adaptive", "disabled", "between_tools")
 _LEAST_BUDGET = 1024
 _SMALL_LIMIT = 2048
 
 
 @dataclass(frozen=True)
 class Reasoning:
-    """`thinking` and `output_config.effort` of the request; `asked_for`: the client itself wants it to think."""
+    """`thinking` and `output_config.effort` of the request; `asked_for`: the client itself wants it to think;
+    `replays`: thinking of earlier answers is of use, since the model may think now."""
 
     thinking: dict[str, Any] | None
     effort: str | None
     asked_for: bool
     exposed: bool
+    replays: bool = True
 
     @property
     def is_manual(self) -> bool:
@@ -40,11 +43,12 @@ class Reasoning:
 
 @dataclass(frozen=True)
 class _Wish:
-    """What the client asked for: a level, or a budget in tokens, or neither."""
+    """What the client asked for: a level, or a budget in tokens, or neither; `own` is Anthropic's own form of it."""
 
     level: str | None = None
     budget: int | None = None
     exposed: bool = True
+    own: Mapping[str, Any] | None = None
 
 
 def to_reasoning(
@@ -58,13 +62,26 @@ def to_reasoning(
 ) -> Reasoning:
     wish = _wish(request)
     exposed = expose and wish.exposed
+    small = limit_is_explicit and max_tokens < _SMALL_LIMIT
     if wish.level == "none":
-        return _switched_off(facts, notes)
-    if "adaptive" in facts.thinking:
-        return _adaptive(wish, facts, exposed, small=limit_is_explicit and max_tokens < _SMALL_LIMIT)
-    if "enabled" in facts.thinking and (wish.level or wish.budget):
+        return _switched_off(facts, notes, wish.own)
+    if wish.own is not None and wish.own["type"] not in facts.thinking:
+        notes.warn("thinking_rewritten", "thinking", f"{facts.id} does not take thinking of type {wish.own['type']!r}.")
+    elif wish.own is not None and wish.own["type"] == "adaptive":
+        return _verbatim(wish, facts, exposed)
+    elif wish.own is not None:
         return _manual(wish, facts, exposed, max_tokens, limit_is_explicit, notes)
-    return Reasoning(None, None, asked_for=False, exposed=exposed)
+    if "adaptive" in facts.thinking:
+        return _adaptive(wish, facts, exposed, small=small)
+    if "enabled" in facts.thinking and (wish.level or wish.budget or wish.own):
+        return _manual(wish, facts, exposed, max_tokens, limit_is_explicit, notes)
+    return Reasoning(None, None, asked_for=False, exposed=exposed, replays=False)
+
+
+def _verbatim(wish: _Wish, facts: ModelFacts, exposed: bool) -> Reasoning:
+    thinking = dict(wish.own or {})
+    thinking.setdefault("display", "summarized" if exposed else "omitted")
+    return Reasoning(thinking, _nearest(wish.level, facts.effort), asked_for=True, exposed=exposed)
 
 
 def _wish(request: Mapping[str, Any]) -> _Wish:
@@ -75,7 +92,15 @@ def _wish(request: Mapping[str, Any]) -> _Wish:
     reasoning = request.get("reasoning")
     if reasoning is not None:
         return _wish_of_reasoning(reasoning)
-    return _Wish(_level(request.get("reasoning_effort"), "reasoning_effort"))
+    level = _level(request.get("reasoning_effort"), "reasoning_effort")
+    return _Wish(level or ("none" if _is_switched_off_elsewhere(request) else None))
+
+
+def _is_switched_off_elsewhere(request: Mapping[str, Any]) -> bool:
+    """The words of clients made for Qwen and vLLM."""
+    template = request.get("chat_template_kwargs")
+    inner = template.get("enable_thinking") if isinstance(template, dict) else None
+    return request.get("enable_thinking") is False or inner is False
 
 
 def _level(value: Any, param: str) -> str | None:
@@ -90,12 +115,12 @@ def _level(value: Any, param: str) -> str | None:
 
 def _wish_of_thinking(thinking: Any, request: Mapping[str, Any]) -> _Wish:
     kind = thinking.get("type") if isinstance(thinking, dict) else None
-    if kind not in ("enabled", "disabled", "adaptive"):
+    if kind not in _TYPES:
         raise UntranslatableRequest(
-            "thinking.type must be 'enabled', 'adaptive' or 'disabled'.", param="thinking.type", code="invalid_value"
+            f"thinking.type must be one of {', '.join(_TYPES)}.", param="thinking.type", code="invalid_value"
         )
-    if kind == "disabled":
-        return _Wish("none")
+    if kind in ("disabled", "between_tools"):
+        return _Wish("none", own=thinking)
     exposed = thinking.get("display") != "omitted"
     level = _level(request.get("reasoning_effort"), "reasoning_effort")
     budget = thinking.get("budget_tokens")
@@ -105,7 +130,9 @@ def _wish_of_thinking(thinking: Any, request: Mapping[str, Any]) -> _Wish:
             param="thinking.budget_tokens",
             code="invalid_value",
         )
-    return _Wish(level or (None if budget else "high"), budget, exposed)
+    if kind == "enabled" and budget is None and level is None:
+        level = "high"
+    return _Wish(level, budget, exposed, own=thinking)
 
 
 def _wish_of_reasoning(reasoning: Any) -> _Wish:
@@ -125,22 +152,25 @@ def _wish_of_reasoning(reasoning: Any) -> _Wish:
     return _Wish(level, budget and max(budget, _LEAST_BUDGET), exposed)
 
 
-def _switched_off(facts: ModelFacts, notes: Notes) -> Reasoning:
+def _switched_off(facts: ModelFacts, notes: Notes, own: Mapping[str, Any] | None) -> Reasoning:
+    off = Reasoning(None, None, asked_for=False, exposed=False, replays=False)
+    if own is not None and own["type"] in facts.thinking:
+        return replace(off, thinking=dict(own))
     if not facts.thinks_by_default:
-        return Reasoning(None, None, asked_for=False, exposed=False)
+        return off
     for kind in ("disabled", "between_tools"):
         if kind in facts.thinking:
-            return Reasoning({"type": kind}, None, asked_for=False, exposed=False)
+            return replace(off, thinking={"type": kind})
     notes.warn("reasoning_cannot_be_disabled", "reasoning_effort", f"{facts.id} always thinks.")
-    return Reasoning(None, "low" if "low" in facts.effort else None, asked_for=False, exposed=False)
+    return replace(off, effort="low" if "low" in facts.effort else None)
 
 
 def _adaptive(wish: _Wish, facts: ModelFacts, exposed: bool, *, small: bool) -> Reasoning:
     display = "summarized" if exposed else "omitted"
     if wish.level is None and wish.budget is None:
         # Thinks by itself or not at all: the client said nothing, so only what is shown is decided here.
-        if not facts.thinks_by_default:
-            return Reasoning(None, None, asked_for=False, exposed=exposed)
+        if not facts.thinks_by_default and wish.own is None:
+            return Reasoning(None, None, asked_for=False, exposed=exposed, replays=False)
         effort = "low" if small and "low" in facts.effort else None
         return Reasoning({"type": "adaptive", "display": display}, effort, asked_for=False, exposed=exposed)
     level = wish.level or _level_for_budget(wish.budget or 0)
@@ -152,7 +182,7 @@ def _adaptive(wish: _Wish, facts: ModelFacts, exposed: bool, *, small: bool) -> 
 def _manual(
     wish: _Wish, facts: ModelFacts, exposed: bool, max_tokens: int, limit_is_explicit: bool, notes: Notes
 ) -> Reasoning:
-    budget = min(wish.budget or _BUDGETS[str(wish.level)], max_tokens - _LEAST_BUDGET)
+    budget = min(wish.budget or _BUDGETS[wish.level or "high"], max_tokens - _LEAST_BUDGET)
     if budget < _LEAST_BUDGET:
         if limit_is_explicit:
             notes.warn(
@@ -160,9 +190,10 @@ def _manual(
                 "max_tokens",
                 f"max_tokens of {max_tokens} leaves no room for thinking.",
             )
-            return Reasoning(None, None, asked_for=False, exposed=exposed)
+            return Reasoning(None, None, asked_for=False, exposed=exposed, replays=False)
         budget = _LEAST_BUDGET
-    thinking = {"type": "enabled", "budget_tokens": budget}
+    own = wish.own if wish.own is not None and wish.own["type"] == "enabled" else {}
+    thinking = {"type": "enabled", **own, "budget_tokens": budget}
     effort = _nearest(wish.level, facts.effort) if wish.level else None
     return Reasoning(thinking, effort, asked_for=True, exposed=exposed)
 

@@ -12,18 +12,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.errors import UntranslatableRequest
+from app.translate.assistant import History
 from app.translate.caching import Caching, apply_caching
-from app.translate.content import is_blank
+from app.translate.content import agree_on_citations, is_blank
+from app.translate.extensions import to_betas, to_extensions, to_output_config, to_speed, to_version
 from app.translate.facts import ModelFacts
 from app.translate.fields import check_fields
 from app.translate.forcing import forcing
 from app.translate.legacy import uses_functions, with_tools
-from app.translate.messages import Conversation, to_conversation
-from app.translate.notes import Notes
+from app.translate.memory import asked_digest
+from app.translate.messages import Conversation, SystemPlacement, to_conversation
+from app.translate.notes import Note, Notes
 from app.translate.output_format import to_output_format
 from app.translate.reasoning import Reasoning, to_reasoning
 from app.translate.sampling import to_sampling
-from app.translate.tools import ToolNames, to_tool_choice, to_tools
+from app.translate.search import WEB_SEARCH, to_web_search
+from app.translate.thinking import BINDING_BETA
+from app.translate.tools import Tool, ToolNames, reserved_names, to_tool_choice, to_tools
 
 API_VERSION = "2026-10-21"
 API_VERSION_WITH_SAMPLING = "2023-06-01"
@@ -43,12 +48,21 @@ _PERSONAL = re.compile(r"[@\s]|^[\d+-]+$")
 
 @dataclass(frozen=True)
 class Options:
-    """The gateway's settings that a translation depends on."""
+    """What a translation depends on beside the request and the model: the gateway's settings, the client's headers,
+    and, when a request is repeated, what its first refusal taught."""
 
     strict: bool = False
     expose_reasoning: bool = True
     default_max_tokens: int = 0
     caching: Caching = "passive"
+    system_placement: SystemPlacement = "in_place"
+    refusal_finish: str = "content_filter"
+    always_usage: bool = False
+    betas: str = ""
+    """The client's header `anthropic-beta`."""
+    replays_thinking: bool = True
+    may_think: bool = True
+    enforces_schemas: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,12 +70,20 @@ class ReplyContext:
     """What the answer's translation must remember of the request."""
 
     include_usage: bool = False
+    always_usage: bool = False
+    """Usage stands on the finish chunk, too, where the client did not ask for a chunk of its own."""
     tool_names: Mapping[str, str] | None = None
     """Upstream name to the client's, of the tools that had to be renamed."""
+    custom_tools: frozenset[str] = frozenset()
+    """Upstream names of the tools that take free text."""
     text_is_call_of: str | None = None
     """The upstream name of the tool whose arguments the answer's text is."""
+    call_is_text_of: str | None = None
+    """The upstream name of the tool whose arguments are the answer's text."""
     calls_functions: bool = False
     """Calls are given as the older `function_call`."""
+    cites_documents: bool = False
+    """The client asked for citations of documents, for which OpenAI's API has no type."""
     stops: tuple[str, ...] = ()
     """Stop strings that Claude refuses, so that the gateway cuts at them."""
     strips_json: bool = False
@@ -69,35 +91,53 @@ class ReplyContext:
     unwraps_json: bool = False
     """The answer is the value of the only property of the object that Claude writes."""
     exposes_reasoning: bool = True
+    shows_anthropic_content: bool = False
+    """The client wants Claude's own blocks as well."""
+    refusal_finish: str = "content_filter"
     metadata: Mapping[str, str] | None = None
-    message_sources: tuple[int, ...] = ()
+    demand: str | None = None
+    """What the model is told once more when it calls no tool although it must."""
+    asked: str | None = None
+    """Digest of what is answered: the name of the answer in the gateway's memory (memory.py)."""
+    message_sources: tuple[tuple[int, ...], ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def shows_what_was_written(self) -> bool:
+        """Whether the client sees Claude's text and calls as they are."""
+        altered = self.stops or self.strips_json or self.unwraps_json or self.text_is_call_of or self.call_is_text_of
+        return not altered
 
 
 @dataclass(frozen=True)
 class Translation:
-    """`body` lacks `stream`; `may_run_long` asks for a stream upstream even if the client wants none."""
+    """`body` lacks `stream`; `may_run_long` asks for a stream upstream even if the client wants none. `notes` and
+    `system_sources` are for whoever wants to know what became of the request."""
 
     body: dict[str, Any]
-    api_version: str
+    headers: dict[str, str]
     may_run_long: bool
     reply: ReplyContext
+    notes: tuple[Note, ...] = ()
+    system_sources: tuple[int, ...] = ()
 
 
-def to_message_params(request: Mapping[str, Any], facts: ModelFacts, options: Options) -> Translation:
-    """Translate a request whose top level has been checked by schemas/chat.py.
+def to_message_params(
+    request: Mapping[str, Any],
+    facts: ModelFacts,
+    options: Options,
+    remembered: Mapping[int, list[dict[str, Any]]] | None = None,
+) -> Translation:
+    """Translate a request whose top level has been checked by schemas/chat.py. `remembered` holds the exact blocks of
+    earlier answers by the index of their message.
 
-    Raises UntranslatableRequest with the path of the field at fault. The same request and facts give the same bytes.
+    Raises UntranslatableRequest with the path of the field at fault. The same arguments give the same bytes.
     """
     notes = Notes(strict=options.strict)
     check_fields(request, notes)
     calls_functions = uses_functions(request)
     request = with_tools(request)
-    names = ToolNames()
-    output = to_output_format(request.get("response_format"), facts, notes)
-    # Claude takes no prefill beside an enforced format; continuing is then asked for in words.
-    conversation_facts = replace(facts, prefill=False) if output.enforced else facts
-    conversation = to_conversation(request["messages"], conversation_facts, names, notes)
+    names = ToolNames(reserved_names(request))
     max_tokens, limit_is_explicit = _max_tokens(request, facts, options, notes)
     reasoning = to_reasoning(
         request,
@@ -107,12 +147,25 @@ def to_message_params(request: Mapping[str, Any], facts: ModelFacts, options: Op
         limit_is_explicit=limit_is_explicit,
         notes=notes,
     )
-    tools, tool_choice = _tools(request, conversation, names, notes)
-    forced = forcing(tools, tool_choice, output, facts, notes)
+    output = to_output_format(request.get("response_format"), facts, names, notes, enforces=options.enforces_schemas)
+    # Claude takes no prefill beside an enforced format; continuing is then asked for in words.
+    conversation = to_conversation(
+        request["messages"],
+        replace(facts, prefill=False) if output.enforced or output.tool else facts,
+        names,
+        notes,
+        history=History(facts.family, remembered or {}, reasoning.replays and options.replays_thinking),
+        placement=options.system_placement,
+    )
+    custom, tools, tool_choice = _tools(request, conversation, names, facts, options, notes)
+    forced = forcing(tools, tool_choice, output, facts, notes, enforces=options.enforces_schemas)
     tools, tool_choice, output = forced.tools, forced.tool_choice, forced.output
-    reasoning = _fitting(reasoning, conversation, tool_choice, notes)
+    if output.tool is not None:
+        tools, tool_choice = _with_answer_tool(output.tool, tools, tool_choice)
+    reasoning = _fitting(reasoning, conversation, tool_choice, options, notes)
     stop_sequences, emulated_stops = _stops(request.get("stop"))
     sampling = to_sampling(request, facts, reasoning, notes)
+    effort_and_format = {"effort": reasoning.effort, "format": output.enforced}
 
     body: dict[str, Any] = {"model": facts.id, "max_tokens": max_tokens}
     optional = {
@@ -120,34 +173,51 @@ def to_message_params(request: Mapping[str, Any], facts: ModelFacts, options: Op
         "messages": conversation.messages,
         "tools": tools,
         "tool_choice": tool_choice,
-        "thinking": reasoning.thinking,
-        "output_config": {
-            name: value for name, value in (("effort", reasoning.effort), ("format", output.enforced)) if value
-        },
+        "thinking": _with_binding(reasoning.thinking, conversation, facts, notes),
+        "output_config": _output_config(
+            request, {name: value for name, value in effort_and_format.items() if value}, reasoning, notes
+        ),
         "stop_sequences": stop_sequences,
         "metadata": _metadata(request),
-        "service_tier": _service_tier(request.get("service_tier"), notes),
+        "service_tier": SERVICE_TIERS[request["service_tier"]] if request.get("service_tier") else None,
+        "speed": to_speed(request, facts, notes),
+        **to_extensions(request, notes),
     }
     body.update({name: value for name, value in optional.items() if value})
     body.update(sampling)
     apply_caching(body, request, options.caching, notes)
+    cites_documents = agree_on_citations(body, notes)
+    headers = {"anthropic-version": to_version(request) or (API_VERSION_WITH_SAMPLING if sampling else API_VERSION)}
+    betas = to_betas(request, options.betas, notes)
+    if betas:
+        headers["anthropic-beta"] = betas
     return Translation(
         body,
-        API_VERSION_WITH_SAMPLING if sampling else API_VERSION,
+        headers,
         may_run_long=max_tokens > _LONG_ANSWER_TOKENS,
         reply=ReplyContext(
             include_usage=bool((request.get("stream_options") or {}).get("include_usage")),
+            always_usage=options.always_usage,
             tool_names=names.originals,
+            custom_tools=custom,
             text_is_call_of=forced.answers_as,
+            call_is_text_of=output.tool["name"] if output.tool else None,
             calls_functions=calls_functions,
+            cites_documents=cites_documents,
             stops=emulated_stops,
             strips_json=output.stripped,
             unwraps_json=output.wrapped,
             exposes_reasoning=reasoning.exposed,
+            shows_anthropic_content=request.get("include_anthropic_content") is True,
+            refusal_finish=options.refusal_finish,
             metadata=request.get("metadata"),
+            demand=forced.demand,
+            asked=asked_digest(request["messages"]),
             message_sources=conversation.sources,
             warnings=notes.codes,
         ),
+        notes=notes.warnings,
+        system_sources=conversation.system_sources,
     )
 
 
@@ -164,27 +234,71 @@ def _max_tokens(request: Mapping[str, Any], facts: ModelFacts, options: Options,
 
 
 def _tools(
-    request: Mapping[str, Any], conversation: Conversation, names: ToolNames, notes: Notes
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    tools = to_tools(request.get("tools"), names, notes)
-    choice = to_tool_choice(
-        request.get("tool_choice"),
-        parallel=request.get("parallel_tool_calls") is not False,
-        tools=tools,
-        names=names,
-    )
+    request: Mapping[str, Any],
+    conversation: Conversation,
+    names: ToolNames,
+    facts: ModelFacts,
+    options: Options,
+    notes: Notes,
+) -> tuple[frozenset[str], list[Tool], dict[str, Any] | None]:
+    """(upstream names of custom tools, tools, tool choice)."""
+    offered = to_tools(request.get("tools"), names, facts, notes, enforces=options.enforces_schemas)
+    parallel = request.get("parallel_tool_calls") is not False
+    tools, choice = to_tool_choice(request.get("tool_choice"), parallel=parallel, offered=offered, names=names)
+    if request.get("web_search_options") is not None and WEB_SEARCH not in offered.hosted.values():
+        tools = [*tools, to_web_search(request["web_search_options"], "web_search_options", facts)]
     if not tools and conversation.called_tools:
         # The API wants the tools of a history declared; none of them may be called now.
         stubs = [{"name": name, "input_schema": {"type": "object"}} for name in conversation.called_tools]
-        return stubs, {"type": "none"}
-    return tools, choice
+        return offered.custom, stubs, {"type": "none"}
+    return offered.custom, tools, choice
+
+
+def _with_answer_tool(
+    tool: Tool, tools: list[Tool], choice: dict[str, Any] | None
+) -> tuple[list[Tool], dict[str, Any]]:
+    """Without tools of the client's that may be called, the answer's is the only one."""
+    if not tools or (choice is not None and choice["type"] == "none"):
+        return [*tools, tool], {"type": "tool", "name": tool["name"]}
+    if choice is not None and choice["type"] == "tool":
+        return [*tools, tool], choice
+    return [*tools, tool], {**(choice or {}), "type": "any"}
+
+
+def _output_config(
+    request: Mapping[str, Any], made: dict[str, Any], reasoning: Reasoning, notes: Notes
+) -> dict[str, Any]:
+    config = to_output_config(request, made, notes)
+    thinks_less = reasoning.thinking is not None and reasoning.thinking["type"] in ("disabled", "between_tools")
+    if thinks_less and config.get("effort") in ("xhigh", "max"):
+        notes.warn("effort_lowered", "output_config.effort", "Without thinking, high is the most effort there is.")
+        config["effort"] = "high"
+    return config
+
+
+def _with_binding(
+    thinking: dict[str, Any] | None, conversation: Conversation, facts: ModelFacts, notes: Notes
+) -> dict[str, Any] | None:
+    """Where thinking is bound to what stood before it, a block that does not fit any more is to be dropped, not
+    refused: clients shorten and mend their histories."""
+    binds = facts.bound_thinking and conversation.replays_thinking
+    if not binds or thinking is None or thinking["type"] != "adaptive":
+        return thinking
+    notes.need_beta(BINDING_BETA)
+    return {"block_binding": {"prefix_mismatch_behavior": "drop_block"}, **thinking}
 
 
 def _fitting(
-    reasoning: Reasoning, conversation: Conversation, tool_choice: dict[str, Any] | None, notes: Notes
+    reasoning: Reasoning,
+    conversation: Conversation,
+    tool_choice: dict[str, Any] | None,
+    options: Options,
+    notes: Notes,
 ) -> Reasoning:
     """Thinking where the conversation allows it: the API refuses some combinations outright."""
     off = replace(reasoning, thinking=None, effort=None, asked_for=False)
+    if not options.may_think and reasoning.may_think:
+        return off
     if conversation.ends_with_prefill and reasoning.may_think:
         if reasoning.asked_for:
             raise UntranslatableRequest(
@@ -218,10 +332,3 @@ def _metadata(request: Mapping[str, Any]) -> dict[str, str] | None:
     if len(user) > _LONGEST_USER_ID or _PERSONAL.search(user):
         user = hashlib.sha256(user.encode()).hexdigest()
     return {"user_id": user}
-
-
-def _service_tier(tier: str | None, notes: Notes) -> str | None:
-    if tier == "fast":
-        notes.warn("service_tier_ignored", "service_tier", "Fast mode is not translated yet.")
-        return None
-    return SERVICE_TIERS[tier] if tier else None

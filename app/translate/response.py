@@ -5,31 +5,66 @@ https://platform.openai.com/docs/api-reference/chat/object
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.translate import exact_json
 from app.translate.accumulate import PARTIAL_JSON
 from app.translate.request import ReplyContext
-from app.translate.stop_reason import choice_extras, finish_reason, refusal_text
+from app.translate.search import to_annotations
+from app.translate.stop_reason import choice_extras, finish_reason, late_warnings, refusal_text
 from app.translate.text_filters import TextFilters
-from app.translate.usage import to_completion_usage, to_service_tier
+from app.translate.thinking import is_thinking, to_reasoning_detail
+from app.translate.usage import summed, to_completion_usage, to_service_tier
+
+LATE_WARNINGS = "gateway_warnings"
+"""Extra key of a message, or of a message_delta event: what the gateway has to tell of an answer's end."""
 
 
-def to_chat_completion(message: Mapping[str, Any], context: ReplyContext, *, created: int) -> dict[str, Any]:
-    """`message` is Anthropic's JSON answer, or what a MessageAccumulator made of its stream; `created` in Unix
-    seconds.
-    """
+def to_chat_completion(messages: Sequence[Mapping[str, Any]], context: ReplyContext, *, created: int) -> dict[str, Any]:
+    """Each of `messages`, Anthropic's JSON answers or what a MessageAccumulator made of their streams, is a choice;
+    `created` in Unix seconds."""
+    first = messages[0]
+    choices, warnings = [], {}
+    for index, message in enumerate(messages):
+        choice, late = _to_choice(message, context, index)
+        choices.append(choice)
+        warnings.update(dict.fromkeys(late))
+    usage = summed([message.get("usage") or {} for message in messages])
+    completion: dict[str, Any] = {
+        "id": first.get("id"),
+        "object": "chat.completion",
+        "created": created,
+        "model": first.get("model"),
+        "choices": choices,
+        "usage": to_completion_usage(usage),
+        "provider": "anthropic",
+    }
+    tier = to_service_tier(usage)
+    if tier is not None:
+        completion["service_tier"] = tier
+    if context.metadata is not None:
+        completion["metadata"] = context.metadata
+    if warnings:
+        completion["gateway"] = {"warnings": list(warnings)}
+    return completion
+
+
+def _to_choice(message: Mapping[str, Any], context: ReplyContext, index: int) -> tuple[dict[str, Any], list[str]]:
+    """(the choice, warnings that arose with the answer)."""
     stop_reason = message.get("stop_reason") or ""
     content = message.get("content") or []
-    text, calls, stopped_at = _text_and_calls(content, context)
+    seen = _seen(content, context)
+    text, calls, stopped_at = seen.text, seen.calls, seen.stopped_at
     if context.text_is_call_of is not None and text:
         calls = [call_of_text(text, str(message.get("id")), context)]
         text = ""
     answer: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
-    reasoning = "\n\n".join(b["thinking"] for b in content if b["type"] == "thinking" and b.get("thinking"))
-    if reasoning and context.exposes_reasoning:
-        answer["reasoning_content"] = reasoning
+    if context.exposes_reasoning:
+        answer.update(_reasoning(content, message))
+    if seen.annotations and context.text_is_call_of is None:
+        answer["annotations"] = seen.annotations
     if calls:
         answer["content"] = text or None
         if context.calls_functions:
@@ -39,51 +74,71 @@ def to_chat_completion(message: Mapping[str, Any], context: ReplyContext, *, cre
     if stop_reason == "refusal":
         answer["content"] = None
         answer["refusal"] = refusal_text(message.get("stop_details"))
-    choice: dict[str, Any] = {
-        "index": 0,
+    if context.shows_anthropic_content:
+        answer["provider_specific_fields"] = {"anthropic_content": shown_content(content)}
+    reason = "stop" if stopped_at is not None else finish_reason_of(stop_reason, bool(calls), context)
+    choice = {
+        "index": index,
         "message": answer,
         "logprobs": None,
-        "finish_reason": "stop" if stopped_at is not None else finish_reason_of(stop_reason, bool(calls), context),
+        "finish_reason": reason,
         **choice_extras(
             stop_reason if stopped_at is None else "stop_sequence",
             message.get("stop_sequence") if stopped_at is None else stopped_at,
             message.get("stop_details"),
         ),
     }
-    usage = message.get("usage") or {}
-    completion: dict[str, Any] = {
-        "id": message.get("id"),
-        "object": "chat.completion",
-        "created": created,
-        "model": message.get("model"),
-        "choices": [choice],
-        "usage": to_completion_usage(usage),
-        "provider": "anthropic",
-    }
-    tier = to_service_tier(usage)
-    if tier is not None:
-        completion["service_tier"] = tier
-    if context.metadata is not None:
-        completion["metadata"] = context.metadata
-    return completion
+    return choice, [*message.get(LATE_WARNINGS, ()), *late_warnings(stop_reason, content)]
 
 
-def _text_and_calls(
-    content: list[dict[str, Any]], context: ReplyContext
-) -> tuple[str, list[dict[str, Any]], str | None]:
-    """(text, tool calls, the stop string that was met) up to where the gateway stops."""
+def _reasoning(content: Sequence[dict[str, Any]], message: Mapping[str, Any]) -> dict[str, Any]:
+    shown = "\n\n".join(b["thinking"] for b in content if b["type"] == "thinking" and b.get("thinking"))
+    thought = [(place, block) for place, block in enumerate(content) if is_thinking(block)]
+    details = [
+        to_reasoning_detail(
+            block, index=n, block_index=place, message_id=str(message.get("id")), model=str(message.get("model"))
+        )
+        for n, (place, block) in enumerate(thought)
+    ]
+    return {**({"reasoning_content": shown} if shown else {}), **({"reasoning_details": details} if details else {})}
+
+
+@dataclass
+class _Seen:
+    """What the client sees of the content, up to where the gateway stops; `stopped_at` is the stop string met."""
+
+    text: str = ""
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    stopped_at: str | None = None
+
+
+def _seen(content: Sequence[Mapping[str, Any]], context: ReplyContext) -> _Seen:
     filters = text_filters(context)
-    texts: list[str] = []
-    calls = []
+    seen = _Seen()
+    has_answer_call = any(_is_answer_call(block, context) for block in content)
     for block in content:
-        if block["type"] == "text":
-            texts.append(filters.feed(block.get("text") or ""))
-            if filters.met is not None:
-                break
+        if _is_answer_call(block, context):
+            seen.text += filters.feed(_arguments(block))
+        elif block["type"] == "text" and not has_answer_call:
+            start = len(seen.text)
+            seen.text += filters.feed(block.get("text") or "")
+            if filters.met is None:
+                seen.annotations += to_annotations(
+                    block.get("citations"), start, len(seen.text), of_documents=context.cites_documents
+                )
         elif block["type"] == "tool_use":
-            texts.append(filters.release())
-            calls.append(_to_tool_call(block, context))
-    return "".join(texts) + filters.release(at_end=True), calls, filters.met
+            seen.text += filters.release()
+            seen.calls.append(_to_tool_call(block, context))
+        if filters.met is not None:
+            break
+    seen.text += filters.release(at_end=True)
+    seen.stopped_at = filters.met
+    return seen
+
+
+def _is_answer_call(block: Mapping[str, Any], context: ReplyContext) -> bool:
+    return block["type"] == "tool_use" and bool(block["name"] == context.call_is_text_of)
 
 
 def call_of_text(text: str, message_id: str, context: ReplyContext) -> dict[str, Any]:
@@ -95,7 +150,13 @@ def call_of_text(text: str, message_id: str, context: ReplyContext) -> dict[str,
 
 def finish_reason_of(stop_reason: str, has_calls: bool, context: ReplyContext) -> str:
     reason = finish_reason(stop_reason)
+    if reason == "content_filter":
+        return context.refusal_finish
     if context.text_is_call_of is not None and has_calls and reason == "stop":
+        reason = "tool_calls"
+    if context.call_is_text_of is not None and not has_calls and reason == "tool_calls":
+        reason = "stop"
+    if stop_reason == "pause_turn" and has_calls:
         reason = "tool_calls"
     return "function_call" if reason == "tool_calls" and context.calls_functions else reason
 
@@ -104,13 +165,19 @@ def text_filters(context: ReplyContext) -> TextFilters:
     return TextFilters(stops=context.stops, strip_json=context.strips_json, unwrap_json=context.unwraps_json)
 
 
+def shown_content(content: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Claude's own blocks, without what the gateway keeps beside them."""
+    return [{name: value for name, value in block.items() if name != PARTIAL_JSON} for block in content]
+
+
 def _to_tool_call(block: Mapping[str, Any], context: ReplyContext) -> dict[str, Any]:
-    name = block["name"]
-    return {
-        "id": block["id"],
-        "type": "function",
-        "function": {"name": (context.tool_names or {}).get(name, name), "arguments": _arguments(block)},
-    }
+    upstream_name = block["name"]
+    name = (context.tool_names or {}).get(upstream_name, upstream_name)
+    if upstream_name in context.custom_tools and isinstance(block.get("input"), dict):
+        text = block["input"].get("input")
+        custom = {"name": name, "input": text if isinstance(text, str) else _arguments(block)}
+        return {"id": block["id"], "type": "custom", "custom": custom}
+    return {"id": block["id"], "type": "function", "function": {"name": name, "arguments": _arguments(block)}}
 
 
 def _arguments(block: Mapping[str, Any]) -> str:

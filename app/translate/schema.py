@@ -18,6 +18,7 @@ Schema = dict[str, Any]
 
 MOST_OPTIONAL = 24
 MOST_UNIONS = 16
+MOST_STRICT_TOOLS = 20
 _KEPT = ("title", "description", "default", "const")
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
 _TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
@@ -45,11 +46,12 @@ _HARD_PATTERN = re.compile(r"\(\?|\\[1-9]|\\[bBpP]|\{\d{3,}|\{\d*,\d{3,}")
 
 
 class Inexpressible(Exception):
-    """The schema says something that Claude cannot enforce, at `path`."""
+    """The schema says something that Claude cannot enforce, at `path`; `code` is the warning for it."""
 
-    def __init__(self, path: str, reason: str) -> None:
+    def __init__(self, path: str, reason: str, code: str = "schema_not_enforced") -> None:
         super().__init__(f"{path}: {reason}" if path else reason)
         self.path = path
+        self.code = code
 
 
 def normalise(schema: Any) -> Schema:
@@ -57,13 +59,45 @@ def normalise(schema: Any) -> Schema:
     return _Normaliser(schema).run()
 
 
+class StrictBudget:
+    """What the strict tools of one request may have in all. `reason` says why the last one did not fit."""
+
+    def __init__(self, is_open: bool) -> None:
+        self.reason = "it has no structured output"
+        self._is_open = is_open
+        self._tools = self._optional = self._unions = 0
+
+    def fit(self, schema: Any) -> Schema | None:
+        """The schema as it can be enforced, or None."""
+        if not self._is_open:
+            return None
+        walk = _Normaliser(schema)
+        try:
+            made = walk.run()
+        except Inexpressible as reason:
+            self.reason = str(reason)
+            return None
+        if self._tools == MOST_STRICT_TOOLS:
+            self.reason = f"there are more than {MOST_STRICT_TOOLS} strict tools"
+        elif self._optional + walk.optional > MOST_OPTIONAL:
+            self.reason = f"the strict tools have more than {MOST_OPTIONAL} optional parameters"
+        elif self._unions + walk.unions > MOST_UNIONS:
+            self.reason = f"the strict tools have more than {MOST_UNIONS} unions"
+        else:
+            self._tools += 1
+            self._optional += walk.optional
+            self._unions += walk.unions
+            return made
+        return None
+
+
 class _Normaliser:
     """One walk over a schema; counts what is limited for the whole of it."""
 
     def __init__(self, root: Any) -> None:
         self._root = root
-        self._optional = 0
-        self._unions = 0
+        self.optional = 0
+        self.unions = 0
         self._open: list[str] = []
 
     def run(self) -> Schema:
@@ -73,10 +107,10 @@ class _Normaliser:
         for name in ("$defs", "definitions"):
             if isinstance(self._root.get(name), dict):
                 made[name] = {key: self._node(part, f"{name}.{key}") for key, part in self._root[name].items()}
-        if self._optional > MOST_OPTIONAL:
-            raise Inexpressible("", f"it has {self._optional} optional properties, more than {MOST_OPTIONAL}")
-        if self._unions > MOST_UNIONS:
-            raise Inexpressible("", f"it has {self._unions} unions, more than {MOST_UNIONS}")
+        if self.optional > MOST_OPTIONAL:
+            raise Inexpressible("", f"it has {self.optional} optional properties, more than {MOST_OPTIONAL}")
+        if self.unions > MOST_UNIONS:
+            raise Inexpressible("", f"it has {self.unions} unions, more than {MOST_UNIONS}")
         return made
 
     def _node(self, node: Any, path: str) -> Schema:
@@ -164,7 +198,7 @@ class _Normaliser:
         return types
 
     def _union_of_types(self, node: Schema, types: list[str], path: str) -> Schema:
-        self._unions += 1
+        self.unions += 1
         made = {key: node[key] for key in _KEPT if key in node}
         rest = {key: value for key, value in node.items() if key not in (*_KEPT, "type", "nullable")}
         made["anyOf"] = [
@@ -187,7 +221,7 @@ class _Normaliser:
         return made
 
     def _alternatives(self, node: Schema, path: str) -> list[Schema]:
-        self._unions += 1
+        self.unions += 1
         parts = node.get("anyOf", node.get("oneOf"))
         if not isinstance(parts, list) or not parts or ("anyOf" in node and "oneOf" in node):
             raise Inexpressible(path, "anyOf or oneOf is not an array of schemas")
@@ -217,10 +251,10 @@ class _Normaliser:
         if not isinstance(properties, dict) or not isinstance(required, list):
             raise Inexpressible(path, "properties is not an object, or required not an array")
         if node.get("additionalProperties") not in (None, False):
-            raise Inexpressible(path, "additional properties cannot be allowed")
+            raise Inexpressible(path, "additional properties cannot be allowed", "schema_map_lossy")
         if not properties and "additionalProperties" not in node:
             raise Inexpressible(path, "an object of anything")
-        self._optional += sum(name not in required for name in properties)
+        self.optional += sum(name not in required for name in properties)
         made: Schema = {
             "properties": {name: self._node(p, f"{path}.{name}".lstrip(".")) for name, p in properties.items()},
             "additionalProperties": False,

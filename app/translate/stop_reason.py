@@ -5,7 +5,7 @@ https://docs.anthropic.com/en/api/handling-stop-reasons
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _FINISH_REASONS = {
@@ -16,12 +16,28 @@ _FINISH_REASONS = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+_WARNINGS = {"model_context_window_exceeded": "context_window_exceeded", "refusal": "refusal"}
+FAILED_SEARCH = "server_tool_failed"
 _DECLINED = "The model declined to answer."
 
 
 def finish_reason(stop_reason: str) -> str:
     """`stop` for a reason that is not known."""
     return _FINISH_REASONS.get(stop_reason, "stop")
+
+
+def late_warnings(stop_reason: str, content: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the end of an answer has to tell that its head could not know."""
+    codes = [_WARNINGS[stop_reason]] if stop_reason in _WARNINGS else []
+    if any(has_failed_search(block) for block in content):
+        codes.append(FAILED_SEARCH)
+    return codes
+
+
+def has_failed_search(block: Mapping[str, Any]) -> bool:
+    result = block.get("content")
+    is_error = isinstance(result, dict) and str(result.get("type", "")).endswith("_error")
+    return is_error and str(block["type"]).endswith("_tool_result")
 
 
 def refusal_text(stop_details: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""The events of a streamed message into OpenAI's chat completion chunks.
+"""The events of streamed messages into OpenAI's chat completion chunks.
 
 https://docs.anthropic.com/en/docs/build-with-claude/streaming,
 https://platform.openai.com/docs/api-reference/chat-streaming
@@ -7,17 +7,50 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
+from app.translate import exact_json
+from app.translate.accumulate import MessageAccumulator
 from app.translate.request import ReplyContext
-from app.translate.response import call_of_text, finish_reason_of, text_filters
-from app.translate.stop_reason import choice_extras, refusal_text
-from app.translate.usage import merge_usage, to_completion_usage, to_service_tier
+from app.translate.response import LATE_WARNINGS, call_of_text, finish_reason_of, shown_content, text_filters
+from app.translate.search import to_annotations
+from app.translate.stop_reason import FAILED_SEARCH, choice_extras, has_failed_search, late_warnings, refusal_text
+from app.translate.thinking import to_reasoning_detail
+from app.translate.usage import merge_usage, summed, to_completion_usage, to_service_tier
 
 Chunk = dict[str, Any]
+
+
+class StreamTranslator:
+    """Feed it events, send what it gives. `is_complete` says whether all messages came to their ends; a stream that
+    stops before is broken, whatever was sent. Each of several `choices` has a message of its own."""
+
+    def __init__(self, context: ReplyContext, *, created: int, choices: int = 1) -> None:
+        self.is_complete = False
+        self._context = context
+        self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": created, "model": ""}
+        self._choices = [_Choice(context, self._head, index) for index in range(choices)]
+        self._only = self._choices[0] if choices == 1 else None
+
+    def feed(self, event: Mapping[str, Any], choice: int = 0) -> list[Chunk]:
+        translator = self._only or self._choices[choice]
+        chunks = translator.feed(event)
+        if translator.is_complete and not self.is_complete and all(c.is_complete for c in self._choices):
+            self.is_complete = True
+            self._end(chunks)
+        return chunks
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Anthropic's counts of all choices."""
+        return summed([choice.usage for choice in self._choices])
+
+    def _end(self, chunks: list[Chunk]) -> None:
+        if self._context.include_usage:
+            chunks.append({**self._head, "choices": [], "usage": to_completion_usage(self.usage)})
+        elif self._context.always_usage:
+            chunks[-1]["usage"] = to_completion_usage(self.usage)
 
 
 @dataclass
@@ -29,26 +62,56 @@ class _OpenCall:
     has_arguments: bool = False
 
 
-class StreamTranslator:
-    """Feed it events, send what it gives. `is_complete` says whether the message came to its end; a stream that
-    stops before is broken, whatever was sent. `stopped_early`: a stop string was met, nothing more is needed."""
+@dataclass
+class _OpenThinking:
+    """A thinking block between its start and its stop: it goes out once more as a whole, with its signature."""
 
-    def __init__(self, context: ReplyContext, *, created: int) -> None:
+    block: dict[str, Any]
+    texts: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _OpenText:
+    """A text block between its start and its stop; `start` is where it begins in the answer."""
+
+    start: int
+    citations: list[Any]
+
+
+class _Choice:
+    def __init__(self, context: ReplyContext, head: dict[str, Any], index: int) -> None:
         self.is_complete = False
-        self.stopped_early = False
         self.usage: dict[str, Any] = {}
         self._context = context
+        self._head = head
+        self._index = index
+        self._message_id = ""
+        self._model = ""
         self._filters = text_filters(context)
-        self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": created, "model": ""}
         self._calls: dict[int, _OpenCall] = {}
         self._call_count = 0
+        self._answer_calls: set[int] = set()
+        """Open blocks whose arguments are the answer's text."""
+        self._thinking: dict[int, _OpenThinking] = {}
+        self._thinking_count = 0
+        self._texts: dict[int, _OpenText] = {}
+        self._annotation_count = 0
+        self._shown_chars = 0
+        self._delta_count = 0
+        self._prose: list[str] = []
+        """Text that is not the answer if a call with the answer follows."""
+        self._has_answered = False
         self._has_reasoning = False
         self._reasoning_ended = False
         self._ending: dict[str, Any] = {}
+        self._late: dict[str, None] = {}
+        self._whole = MessageAccumulator() if context.shows_anthropic_content else None
 
     def feed(self, event: Mapping[str, Any]) -> list[Chunk]:
-        if self.stopped_early:
-            return []
+        if self.is_complete:
+            return []  # a stop string was met, whatever follows
+        if self._whole is not None:
+            self._whole.feed(event)
         match event.get("type"):
             case "content_block_delta":
                 return self._block_delta(event)
@@ -60,6 +123,7 @@ class StreamTranslator:
                 return self._message_start(event["message"])
             case "message_delta":
                 self._ending.update({k: v for k, v in event["delta"].items() if v is not None})
+                self._late.update(dict.fromkeys(event.get(LATE_WARNINGS, ())))
                 merge_usage(self.usage, event.get("usage"))
                 return []
             case "message_stop":
@@ -69,12 +133,13 @@ class StreamTranslator:
                 return []  # what Anthropic adds later
 
     def _message_start(self, message: Mapping[str, Any]) -> list[Chunk]:
-        self._head["id"] = message["id"]
-        self._head["model"] = message["model"]
+        self._message_id, self._model = message["id"], message["model"]
         merge_usage(self.usage, message.get("usage"))
-        tier = to_service_tier(self.usage)
-        if tier is not None:
-            self._head["service_tier"] = tier
+        if not self._head["id"]:
+            self._head.update(id=message["id"], model=message["model"])
+            tier = to_service_tier(self.usage)
+            if tier is not None:
+                self._head["service_tier"] = tier
         if message.get("stop_reason"):
             self._ending = {k: message.get(k) for k in ("stop_reason", "stop_sequence", "stop_details")}
         chunks = [self._chunk({"role": "assistant", "content": "", "refusal": None})]
@@ -85,40 +150,80 @@ class StreamTranslator:
         return chunks
 
     def _block_start(self, event: Mapping[str, Any]) -> list[Chunk]:
-        block = event["content_block"]
+        index, block = event["index"], event["content_block"]
         match block["type"]:
             case "text":
-                return self._text(block.get("text") or "")
+                self._texts[index] = _OpenText(self._shown_chars, list(block.get("citations") or ()))
+                return self._text(block["text"]) if block.get("text") else []
             case "thinking":
-                return self._thinking(block.get("thinking") or "")
+                self._thinking[index] = _OpenThinking(dict(block), [block.get("thinking") or ""])
+                return self._reasoning(block.get("thinking") or "")
+            case "redacted_thinking":
+                self._thinking[index] = _OpenThinking(dict(block))
+                return []
+            case "tool_use" if block["name"] == self._context.call_is_text_of:
+                self._answer_calls.add(index)
+                self._has_answered = True
+                self._prose.clear()
+                return self._filtered(exact_json.dumps(block["input"]).decode()) if block.get("input") else []
             case "tool_use":
-                return self._call_start(event["index"], block)
+                return self._call_start(index, block)
             case _:
+                if has_failed_search(block):
+                    self._late[FAILED_SEARCH] = None
                 return []
 
     def _block_delta(self, event: Mapping[str, Any]) -> list[Chunk]:
         delta = event["delta"]
         match delta.get("type"):
             case "text_delta":
-                return self._text(delta["text"])
+                return self._text(delta["text"]) if event["index"] in self._texts else []
             case "input_json_delta":
+                if event["index"] in self._answer_calls:
+                    return self._filtered(delta["partial_json"])
                 return self._call_arguments(event["index"], delta["partial_json"])
             case "thinking_delta":
-                return self._thinking(delta["thinking"])
+                open_thinking = self._thinking.get(event["index"])
+                if open_thinking is None:
+                    return []
+                open_thinking.texts.append(delta["thinking"])
+                return self._reasoning(delta["thinking"])
+            case "signature_delta":
+                if event["index"] in self._thinking:
+                    block = self._thinking[event["index"]].block
+                    block["signature"] = (block.get("signature") or "") + delta["signature"]
+                return []
+            case "citations_delta":
+                if event["index"] in self._texts:
+                    self._texts[event["index"]].citations.append(delta["citation"])
+                return []
             case _:
                 return []
 
     def _block_stop(self, event: Mapping[str, Any]) -> list[Chunk]:
-        call = self._calls.pop(event["index"], None)
+        index = event["index"]
+        call = self._calls.pop(index, None)
         if call is not None:
             if call.has_arguments:
                 return []
-            arguments = orjson.dumps(call.initial_input or {}).decode()
+            arguments = exact_json.dumps(call.initial_input or {}).decode()
             return self._call_chunk({"index": call.index, "function": {"arguments": arguments}})
-        self._reasoning_ended = self._has_reasoning
-        return []
+        self._answer_calls.discard(index)
+        thinking = self._thinking.pop(index, None)
+        if thinking is not None:
+            return self._thinking_end(index, thinking)
+        text = self._texts.pop(index, None)
+        return self._annotations(text) if text is not None and text.citations else []
 
     def _text(self, text: str) -> list[Chunk]:
+        if self._context.call_is_text_of is not None:
+            if not self._has_answered:
+                self._prose.append(text)
+            return []
+        return self._filtered(text)
+
+    def _filtered(self, text: str) -> list[Chunk]:
+        self._delta_count += 1
         if self._filters.are_used:
             text = self._filters.feed(text)
             if self._filters.met is not None:
@@ -130,16 +235,17 @@ class StreamTranslator:
             return []
         if self._context.text_is_call_of is not None:
             return self._text_as_arguments(text)
+        self._shown_chars += len(text)
         return [self._chunk({"content": text})]
 
     def _text_as_arguments(self, text: str) -> list[Chunk]:
         if self._call_count:
             return self._call_chunk({"index": 0, "function": {"arguments": text}})
         self._call_count = 1
-        call = call_of_text("", self._head["id"], self._context)
+        call = call_of_text("", self._message_id, self._context)
         return [*self._call_chunk({"index": 0, **call}), *self._text_as_arguments(text)]
 
-    def _thinking(self, text: str) -> list[Chunk]:
+    def _reasoning(self, text: str) -> list[Chunk]:
         if not text or not self._context.exposes_reasoning:
             return []
         if self._reasoning_ended:
@@ -147,6 +253,29 @@ class StreamTranslator:
             self._reasoning_ended = False
         self._has_reasoning = True
         return [self._chunk({"reasoning_content": text})]
+
+    def _thinking_end(self, index: int, thinking: _OpenThinking) -> list[Chunk]:
+        self._reasoning_ended = self._has_reasoning
+        if not self._context.exposes_reasoning:
+            return []
+        block = {**thinking.block, "thinking": "".join(thinking.texts)}
+        detail = to_reasoning_detail(
+            block, index=self._thinking_count, block_index=index, message_id=self._message_id, model=self._model
+        )
+        self._thinking_count += 1
+        return [self._chunk({"reasoning_details": [detail]})]
+
+    def _annotations(self, text: _OpenText) -> list[Chunk]:
+        if self._context.text_is_call_of is not None:
+            return []
+        annotations = to_annotations(
+            text.citations, text.start, self._shown_chars, of_documents=self._context.cites_documents
+        )
+        if not annotations:
+            return []
+        numbered = [{"index": self._annotation_count + n, **entry} for n, entry in enumerate(annotations)]
+        self._annotation_count += len(numbered)
+        return [self._chunk({"annotations": numbered})]
 
     def _call_start(self, upstream_index: int, block: Mapping[str, Any]) -> list[Chunk]:
         chunks = self._release_held_text()
@@ -176,32 +305,41 @@ class StreamTranslator:
         return [self._chunk({"function_call": call["function"]})] if call["index"] == 0 else []
 
     def _release_held_text(self, *, at_end: bool = False) -> list[Chunk]:
+        prose, self._prose = "".join(self._prose), []
+        chunks = self._filtered(prose) if prose else []
         held = self._filters.release(at_end=at_end) if self._filters.are_used else ""
-        return self._shown(held)
+        return chunks + self._shown(held)
 
     def _stop_early(self, text: str) -> list[Chunk]:
+        """Anthropic counts tokens at the end only, which will not be read: one for each piece is near it."""
         self._ending = {"stop_reason": "stop_sequence", "stop_sequence": self._filters.met}
-        chunks = self._shown(text)
-        self.is_complete = self.stopped_early = True
-        return chunks + self._finish()
+        self.usage["output_tokens"] = max(self.usage.get("output_tokens") or 0, self._delta_count)
+        self._late["usage_estimated"] = None
+        self.is_complete = True
+        return self._shown(text) + self._finish()
 
     def _finish(self) -> list[Chunk]:
         chunks = self._release_held_text(at_end=True)
+        for index in [*self._thinking, *self._texts]:
+            chunks += self._block_stop({"index": index})
         stop_reason = self._ending.get("stop_reason") or ""
         stop_details = self._ending.get("stop_details")
         if stop_reason == "refusal":
             chunks.append(self._chunk({"refusal": refusal_text(stop_details)}))
+        if self._whole is not None:
+            content = shown_content(self._whole.message.get("content") or ())
+            chunks.append(self._chunk({"provider_specific_fields": {"anthropic_content": content}}))
         finish = self._chunk({}, finish_reason_of(stop_reason, bool(self._call_count), self._context))
         finish["choices"][0].update(choice_extras(stop_reason, self._ending.get("stop_sequence"), stop_details))
-        chunks.append(finish)
-        if self._context.include_usage:
-            chunks.append({**self._head, "choices": [], "usage": to_completion_usage(self.usage)})
-        return chunks
+        late = dict.fromkeys([*self._late, *late_warnings(stop_reason, ())])
+        if late:
+            finish["gateway"] = {"warnings": list(late)}
+        return [*chunks, finish]
 
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> Chunk:
         chunk = {
             **self._head,
-            "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}],
+            "choices": [{"index": self._index, "delta": delta, "logprobs": None, "finish_reason": reason}],
         }
         if self._context.include_usage:
             chunk["usage"] = None

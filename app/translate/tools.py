@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -15,7 +16,11 @@ import orjson
 from app.errors import UntranslatableRequest, shown
 from app.translate import exact_json
 from app.translate.caching import mark_last, to_cache_control
+from app.translate.facts import ModelFacts
+from app.translate.native import MCP_BETA
 from app.translate.notes import Notes
+from app.translate.schema import StrictBudget
+from app.translate.search import is_openai_search, to_web_search
 
 Tool = dict[str, Any]
 
@@ -23,23 +28,40 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 _MAX_INPUT_DEPTH = 200
-_UNION_WORDS = ("anyOf", "oneOf", "allOf", "enum", "not")
+UNION_WORDS = ("anyOf", "oneOf", "allOf", "enum", "not")
+_NATIVE = re.compile(
+    r"(web_search|web_fetch|code_execution|bash|text_editor|memory|computer|advisor|browser_toolset|computer_toolset)"
+    r"_\d{8}|tool_search_tool_(bm25|regex)(_\d{8})?|mcp_toolset|custom"
+)
+_NATIVE_BETAS = (
+    (r"computer_20241022", "computer-use-2024-10-22"),
+    (r"computer_20250124", "computer-use-2025-01-24"),
+    (r"computer_2025112\d|computer_2026", "computer-use-2025-11-24"),
+    (r"code_execution_20250522", "code-execution-2025-05-22"),
+    (r"advisor_", "advisor-tool-2026-03-01"),
+    (r"mcp_toolset", MCP_BETA),
+)
 _CHOICES = "'none', 'auto', 'required' or an object that names a function"
 
 
 class ToolNames:
-    """Function names as Claude accepts them, and the way back."""
+    """Function names as Claude accepts them, and the way back. `reserved` are the names of Anthropic's own tools in the
+    request, which no tool of the client's may have."""
 
-    def __init__(self) -> None:
+    def __init__(self, reserved: Collection[str] = ()) -> None:
         self._original: dict[str, str] = {}
+        self._reserved = frozenset(reserved)
 
     def to_upstream(self, name: str) -> str:
-        if _NAME.fullmatch(name):
+        if _NAME.fullmatch(name) and name not in self._reserved:
             return name
         digest = hashlib.sha256(name.encode()).hexdigest()[:6]
         mapped = f"{_NOT_IN_NAME.sub('_', name)[:57]}_{digest}"
         self._original[mapped] = name
         return mapped
+
+    def original(self, mapped: str) -> str:
+        return self._original.get(mapped, mapped)
 
     @property
     def originals(self) -> dict[str, str]:
@@ -105,85 +127,194 @@ def is_deeper_than(value: Any, limit: int) -> bool:
     return True
 
 
-def to_tools(tools: Any, names: ToolNames, notes: Notes) -> list[Tool]:
-    """Raises UntranslatableRequest with the path of what is wrong."""
+@dataclass(frozen=True)
+class Tools:
+    """`tools` as they go upstream; `custom` holds the upstream names of OpenAI's custom tools, `hosted` the name of
+    each tool that Anthropic runs by what the client calls its type."""
+
+    tools: list[Tool]
+    custom: frozenset[str] = frozenset()
+    hosted: Mapping[str, str] = field(default_factory=dict)
+
+
+def to_tools(tools: Any, names: ToolNames, facts: ModelFacts, notes: Notes, *, enforces: bool = True) -> Tools:
+    """Raises UntranslatableRequest with the path of what is wrong. `enforces`: strict schemas may be sent."""
+    translated: list[Tool] = []
+    custom: set[str] = set()
+    hosted: dict[str, str] = {}
+    budget = StrictBudget(enforces and facts.structured_outputs)
+    for i, tool in enumerate(_list_of_tools(tools)):
+        path = f"tools[{i}]"
+        if not isinstance(tool, dict):
+            raise UntranslatableRequest(f"{path} must be an object.", param=path, code="invalid_type")
+        kind: Any = tool.get("type", "function" if "function" in tool else None)
+        if kind == "function":
+            made = _to_function(tool, path, names, budget, notes)
+        elif kind == "custom" and "input_schema" not in tool:
+            made = _to_custom(tool, path, names, notes)
+            custom.add(made["name"])
+        elif is_openai_search(kind):
+            made = to_web_search(tool, path, facts)
+            hosted[kind] = made["name"]
+        elif is_native(kind):
+            made = _to_native(tool, path, notes)
+            hosted[kind] = str(made.get("name", ""))
+        else:
+            raise UntranslatableRequest(
+                f"{path}.type is {shown(kind)}; accepted are 'function', 'custom', 'web_search' and Anthropic's own "
+                "tools, such as 'web_search_20250305'.",
+                param=f"{path}.type",
+                code="invalid_type" if not isinstance(kind, str) else "unsupported_value",
+            )
+        if any(made.get("name") == other.get("name") for other in translated if made.get("name")):
+            param = f"{path}.{kind}.name" if kind in ("function", "custom") else f"{path}.type"
+            raise UntranslatableRequest(
+                f"{param}: there are two tools called {shown(names.original(made['name']))}.",
+                param=param,
+                code="invalid_value",
+            )
+        mark_last([made], to_cache_control(tool, path))
+        translated.append(made)
+    return Tools(translated, frozenset(custom), hosted)
+
+
+def is_native(kind: Any) -> bool:
+    return isinstance(kind, str) and _NATIVE.fullmatch(kind) is not None
+
+
+def _list_of_tools(tools: Any) -> list[Any]:
     if tools is None:
         return []
     if not isinstance(tools, list):
         raise UntranslatableRequest("tools must be an array.", param="tools", code="invalid_type")
-    seen: set[str] = set()
-    translated = []
-    for i, tool in enumerate(tools):
-        path = f"tools[{i}]"
-        function = _function(tool, path)
-        name = function["name"]
-        if name in seen:
-            raise UntranslatableRequest(
-                f"{path}.function.name {shown(name)} is there twice.",
-                param=f"{path}.function.name",
-                code="invalid_value",
-            )
-        seen.add(name)
-        made = _to_tool(function, path, names, notes)
-        control = to_cache_control(tool, path) or to_cache_control(function, f"{path}.function")
-        mark_last([made], control)
-        translated.append(made)
-    return translated
+    return tools
 
 
-def _function(tool: Any, path: str) -> Mapping[str, Any]:
-    if not isinstance(tool, dict):
-        raise UntranslatableRequest(f"{path} must be an object.", param=path, code="invalid_type")
-    if tool.get("type") != "function":
-        known = isinstance(tool.get("type"), str)
+def reserved_names(request: Mapping[str, Any]) -> set[str]:
+    """The names of Anthropic's own tools that a request brings in."""
+    tools = request.get("tools")
+    reserved = {"web_search"} if request.get("web_search_options") is not None else set()
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, dict) and is_openai_search(tool.get("type")):
+            reserved.add("web_search")
+        elif isinstance(tool, dict) and is_native(tool.get("type")) and isinstance(tool.get("name"), str):
+            reserved.add(tool["name"])
+    return reserved
+
+
+def _described(tool: Any, path: str, kind: str) -> Mapping[str, Any]:
+    """The object that names and describes a function or custom tool."""
+    described = tool.get(kind)
+    if not isinstance(described, dict):
         raise UntranslatableRequest(
-            f"{path}.type must be 'function'; {shown(tool.get('type'))} is not supported by this version of the "
-            "gateway.",
-            param=f"{path}.type",
-            code="unsupported_parameter" if known else "invalid_type",
+            f"{path}.{kind} must be an object.", param=f"{path}.{kind}", code="missing_required_parameter"
         )
-    function = tool.get("function")
-    if not isinstance(function, dict):
+    if not isinstance(described.get("name"), str) or not described["name"]:
         raise UntranslatableRequest(
-            f"{path}.function must be an object.", param=f"{path}.function", code="missing_required_parameter"
-        )
-    if not isinstance(function.get("name"), str) or not function["name"]:
-        raise UntranslatableRequest(
-            f"{path}.function.name must be a non-empty string.",
-            param=f"{path}.function.name",
+            f"{path}.{kind}.name must be a non-empty string.",
+            param=f"{path}.{kind}.name",
             code="missing_required_parameter",
         )
-    if not isinstance(function.get("description"), str | None):
+    if not isinstance(described.get("description"), str | None):
         raise UntranslatableRequest(
-            f"{path}.function.description must be a string.",
-            param=f"{path}.function.description",
+            f"{path}.{kind}.description must be a string.",
+            param=f"{path}.{kind}.description",
             code="invalid_type",
         )
-    for holder, where in ((tool, path), (function, f"{path}.function")):
-        for extension in ("defer_loading", "input_examples", "allowed_callers"):
-            if holder.get(extension) is not None:
-                raise UntranslatableRequest(
-                    f"{where}.{extension} is not supported by this version of the gateway.",
-                    param=f"{where}.{extension}",
-                    code="unsupported_parameter",
-                )
-    return function
+    return described
 
 
-def _to_tool(function: Mapping[str, Any], path: str, names: ToolNames, notes: Notes) -> Tool:
-    tool: Tool = {"name": names.to_upstream(function["name"])}
+def _to_function(tool: Mapping[str, Any], path: str, names: ToolNames, budget: StrictBudget, notes: Notes) -> Tool:
+    function = _described(tool, path, "function")
+    made: Tool = {"name": names.to_upstream(function["name"])}
     schema, in_words = _input_schema(function.get("parameters"), f"{path}.function.parameters", notes)
     description = "\n".join(text for text in (function.get("description"), in_words) if text)
     if description:
-        tool["description"] = description
-    tool["input_schema"] = schema
-    if function.get("strict"):
-        notes.warn(
-            "strict_dropped",
-            f"{path}.function.strict",
-            "Strict tool schemas are not enforced by this version of the gateway.",
+        made["description"] = description
+    made["input_schema"] = schema
+    strict = function.get("strict")
+    if not isinstance(strict, bool | None):
+        raise UntranslatableRequest(
+            f"{path}.function.strict must be true or false.", param=f"{path}.function.strict", code="invalid_type"
         )
-    return tool
+    if strict:
+        enforced = budget.fit(schema)
+        if enforced is None:
+            notes.warn(
+                "strict_dropped", f"{path}.function.strict", f"Claude cannot enforce this schema ({budget.reason})."
+            )
+        else:
+            made.update(input_schema=enforced, strict=True)
+    _copy_extensions(made, (tool, path), (function, f"{path}.function"))
+    mark_last([made], to_cache_control(function, f"{path}.function"))
+    return made
+
+
+def _to_custom(tool: Mapping[str, Any], path: str, names: ToolNames, notes: Notes) -> Tool:
+    """A tool that takes free text: a function with one string."""
+    custom = _described(tool, path, "custom")
+    lines = [custom["description"]] if custom.get("description") else []
+    lines.append("`input` is the raw text for this tool, not JSON.")
+    form: Any = custom.get("format") or {"type": "text"}
+    kind = form.get("type") if isinstance(form, dict) else None
+    if kind == "grammar":
+        grammar: Any = form.get("grammar") if isinstance(form.get("grammar"), dict) else form
+        notes.warn("grammar_not_enforced", f"{path}.custom.format", "Claude cannot enforce a grammar; it is told it.")
+        lines.append(f"It must follow this {grammar.get('syntax') or ''} grammar:\n{grammar.get('definition') or ''}")
+    elif kind != "text":
+        raise UntranslatableRequest(
+            f"{path}.custom.format.type is {shown(kind)}; accepted are 'text' and 'grammar'.",
+            param=f"{path}.custom.format.type",
+            code="invalid_value",
+        )
+    made: Tool = {
+        "name": names.to_upstream(custom["name"]),
+        "description": "\n".join(lines),
+        "input_schema": {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]},
+    }
+    _copy_extensions(made, (tool, path), (custom, f"{path}.custom"))
+    return made
+
+
+_EXTENSIONS: Mapping[str, tuple[type, str]] = {
+    "defer_loading": (bool, "true or false"),
+    "eager_input_streaming": (bool, "true or false"),
+    "input_examples": (list, "an array"),
+    "allowed_callers": (list, "an array"),
+}
+
+
+def _copy_extensions(made: Tool, *holders: tuple[Mapping[str, Any], str]) -> None:
+    for holder, path in holders:
+        for name, (kind, said) in _EXTENSIONS.items():
+            value = holder.get(name)
+            if value is None:
+                continue
+            if not isinstance(value, kind):
+                raise UntranslatableRequest(
+                    f"{path}.{name} must be {said}.", param=f"{path}.{name}", code="invalid_type"
+                )
+            made[name] = value
+
+
+def _to_native(tool: Mapping[str, Any], path: str, notes: Notes) -> Tool:
+    """A tool of Anthropic's own, as the client gives it."""
+    kind = tool["type"]
+    if not isinstance(tool.get("name"), str | None):
+        raise UntranslatableRequest(f"{path}.name must be a string.", param=f"{path}.name", code="invalid_type")
+    for pattern, beta in _NATIVE_BETAS:
+        if re.match(pattern, kind):
+            notes.need_beta(beta)
+    made = dict(tool)
+    if kind == "custom":
+        if not isinstance(tool.get("name"), str) or not isinstance(tool.get("input_schema"), dict):
+            raise UntranslatableRequest(
+                f"{path} must have a name and an input_schema.", param=path, code="missing_required_parameter"
+            )
+    elif re.fullmatch(r"web_search_\d{8}", kind) and kind >= "web_search_20260209":
+        made.setdefault("allowed_callers", ["direct"])  # else code execution blocks would appear
+    made.pop("prompt_cache_breakpoint", None)
+    return made
 
 
 def _input_schema(parameters: Any, param: str, notes: Notes) -> tuple[dict[str, Any], str]:
@@ -193,7 +324,7 @@ def _input_schema(parameters: Any, param: str, notes: Notes) -> tuple[dict[str, 
     if not isinstance(parameters, dict):
         raise UntranslatableRequest(f"{param} must be a JSON Schema object.", param=param, code="invalid_type")
     schema = {k: v for k, v in parameters.items() if k not in ("$schema", "$id")}
-    unions = [word for word in _UNION_WORDS if word in schema]
+    unions = [word for word in UNION_WORDS if word in schema]
     in_words = ""
     if unions:
         notes.warn("schema_rewritten", param, "Claude refuses anyOf, oneOf, allOf, enum and not at a schema's top.")
@@ -239,41 +370,97 @@ def _required(schema: Mapping[str, Any]) -> list[str]:
     return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
 
 
-def to_tool_choice(choice: Any, *, parallel: bool, tools: list[Tool], names: ToolNames) -> dict[str, Any] | None:
-    """Anthropic's `tool_choice`, or None where its default says the same."""
-    if not tools:
+def to_tool_choice(choice: Any, *, parallel: bool, offered: Tools, names: ToolNames) -> tuple[list[Tool], Any]:
+    """The tools to send, and Anthropic's `tool_choice` or None where its default says the same."""
+    if not offered.tools:
         if choice in (None, "none", "auto"):
-            return None
+            return [], None
         raise UntranslatableRequest(
             "tool_choice asks for a tool, but there are no tools.", param="tool_choice", code="invalid_value"
         )
-    translated = _to_choice(choice, tools, names)
+    tools, translated = _to_choice(choice, offered, names)
     if not parallel and translated["type"] != "none":
         translated["disable_parallel_tool_use"] = True
-    return None if translated == {"type": "auto"} else translated
+    return tools, None if translated == {"type": "auto"} else translated
 
 
-def _to_choice(choice: Any, tools: list[Tool], names: ToolNames) -> dict[str, Any]:
-    if choice is None or choice == "auto":
-        return {"type": "auto"}
-    if choice == "none":
-        return {"type": "none"}
-    if choice == "required":
-        return {"type": "any"}
-    if isinstance(choice, dict) and choice.get("type") == "function":
-        function = choice.get("function")
-        name = function.get("name") if isinstance(function, dict) else None
-        if not isinstance(name, str) or names.to_upstream(name) not in {t["name"] for t in tools}:
-            raise UntranslatableRequest(
-                f"tool_choice names the function {shown(name)}, which is not in tools.",
-                param="tool_choice",
-                code="invalid_value",
-            )
-        return {"type": "tool", "name": names.to_upstream(name)}
-    if isinstance(choice, dict) and choice.get("type") in ("allowed_tools", "custom"):
+_PLAIN_CHOICES = {None: "auto", "auto": "auto", "none": "none", "required": "any"}
+
+
+def _to_choice(choice: Any, offered: Tools, names: ToolNames) -> tuple[list[Tool], dict[str, Any]]:
+    if isinstance(choice, str | None) and choice in _PLAIN_CHOICES:
+        return offered.tools, {"type": _PLAIN_CHOICES[choice]}
+    kind = choice.get("type") if isinstance(choice, dict) else None
+    if kind == "allowed_tools":
+        return _allowed(choice, offered, names)
+    name = _named(choice, offered, names) if isinstance(choice, dict) else None
+    if name is None:
+        raise UntranslatableRequest(f"tool_choice must be {_CHOICES}.", param="tool_choice", code="invalid_value")
+    return offered.tools, {"type": "tool", "name": name}
+
+
+def _named(choice: Mapping[str, Any], offered: Tools, names: ToolNames) -> str | None:
+    """The upstream name of the tool that a choice names. Raises UntranslatableRequest for one that is not there."""
+    kind = choice.get("type")
+    if isinstance(kind, str) and kind in offered.hosted:
+        return offered.hosted[kind]
+    if kind not in ("function", "custom"):
+        return None
+    named = choice.get(kind)
+    name = named.get("name") if isinstance(named, dict) else None
+    if not isinstance(name, str) or names.to_upstream(name) not in {t.get("name") for t in offered.tools}:
         raise UntranslatableRequest(
-            f"tool_choice of type {choice['type']!r} is not supported by this version of the gateway.",
+            f"tool_choice names the tool {shown(name)}, which is not in tools.",
             param="tool_choice",
-            code="unsupported_parameter",
+            code="invalid_value",
         )
-    raise UntranslatableRequest(f"tool_choice must be {_CHOICES}.", param="tool_choice", code="invalid_value")
+    return names.to_upstream(name)
+
+
+def _allowed(choice: Mapping[str, Any], offered: Tools, names: ToolNames) -> tuple[list[Tool], dict[str, Any]]:
+    """Claude has no list of allowed tools: the others are left out, which costs the prompt cache."""
+    allowed = choice.get("allowed_tools")
+    entries = allowed.get("tools") if isinstance(allowed, dict) else None
+    mode = allowed.get("mode", "auto") if isinstance(allowed, dict) else None
+    if not isinstance(entries, list) or mode not in ("auto", "required"):
+        raise UntranslatableRequest(
+            "tool_choice.allowed_tools must be an object with a mode of auto or required, and tools.",
+            param="tool_choice.allowed_tools",
+            code="invalid_value",
+        )
+    wanted = {_named(entry, offered, names) if isinstance(entry, dict) else None for entry in entries}
+    if None in wanted:
+        raise UntranslatableRequest(
+            "tool_choice.allowed_tools.tools must be objects that name a function.",
+            param="tool_choice.allowed_tools.tools",
+            code="invalid_value",
+        )
+    if not wanted:
+        return offered.tools, {"type": "none"}
+    return [t for t in offered.tools if t.get("name") in wanted], {"type": "any" if mode == "required" else "auto"}
+
+
+def tools_table() -> str:
+    """The table of tools for docs/compatibility.md."""
+    rows = ["| tool | what becomes of it |", "|---|---|"]
+    rows += [f"| {kind} | {becomes} |" for kind, becomes in _KINDS]
+    return "\n".join(rows)
+
+
+_KINDS = (
+    (
+        "`function`",
+        "A tool; names that Claude refuses are altered reversibly. `strict` where Claude can enforce the schema, else "
+        "told as `strict_dropped`. `cache_control`, `defer_loading`, `eager_input_streaming`, `input_examples` and "
+        "`allowed_callers` are copied.",
+    ),
+    (
+        "`custom`",
+        "A tool with one string. Calls come back as custom calls, in streams as functions whose argument is "
+        '`{"input": …}` (no client library can add up streamed custom calls). Grammars are told, not enforced '
+        "(`grammar_not_enforced`).",
+    ),
+    ("`web_search`, `web_search_preview`", "Anthropic's `web_search_20250305`, as with `web_search_options`."),
+    ("Anthropic's own, as `bash_20250124`", "Passed on, with the beta header that it needs."),
+    ("any other", "400 that names it."),
+)

@@ -6,7 +6,7 @@ https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _CACHE_COUNTS = ("cache_creation_input_tokens", "cache_read_input_tokens")
@@ -18,6 +18,23 @@ def merge_usage(usage: dict[str, Any], update: Mapping[str, Any] | None) -> None
     for name, value in (update or {}).items():
         if value is not None:
             usage[name] = value
+
+
+def summed(usages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The counts of several messages added up; what is no count is the first one's."""
+    if len(usages) == 1:
+        return dict(usages[0])
+    total: dict[str, Any] = {}
+    for usage in usages:
+        for name, value in usage.items():
+            known = total.get(name)
+            if isinstance(value, dict):
+                total[name] = summed([known or {}, value])
+            elif type(value) is int and type(known) is int:
+                total[name] = known + value
+            elif known is None:
+                total[name] = value
+    return total
 
 
 def to_completion_usage(usage: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def test_keys_never_stand_in_a_message() -> None:
 
 def test_paths_are_those_of_the_clients_own_messages() -> None:
     body = error("invalid_request_error", "messages.2.content.0.text: too odd")
-    made = to_upstream_error(400, body, {}, message_sources=(1, 2, 5))
+    made = to_upstream_error(400, body, {}, message_sources=((1,), (2, 3, 4), (5,)))
     assert made.param == "messages[5]"
     assert made.message == "messages.5.content.0.text: too odd"
     assert made.body()["error"]["upstream"] == {

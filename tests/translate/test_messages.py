@@ -255,14 +255,18 @@ def test_an_image_behind_a_url_is_passed_on_as_it_is() -> None:
         (
             user([{"type": "file", "file": {"file_id": "file-1"}}]),
             "messages[0].content[0].file.file_id",
-            "unsupported_parameter",
+            "invalid_value",
         ),
         (
             user([{"type": "file", "file": {"file_data": "AAECAw=="}}]),
             "messages[0].content[0].file.file_data",
             "invalid_file_format",
         ),
-        (user([{"type": "document"}]), "messages[0].content[0].type", "unsupported_parameter"),
+        (user([{"type": "document"}]), "messages[0].content[0].source", "missing_required_parameter"),
+        (user([{"type": "video_url"}]), "messages[0].content[0].type", "invalid_value"),
+        (user([{"type": "thinking"}]), "messages[0].content[0].type", "invalid_value"),
+        (assistant([{"type": "tool_use", "id": 5}]), "messages[0].content[0].id", "invalid_type"),
+        (assistant("x", reasoning_details="x"), "messages[0].reasoning_details", "invalid_type"),
         (user([{"type": "image_url"}]), "messages[0].content[0].image_url", "missing_required_parameter"),
         (
             user([{"type": "image_url", "image_url": {"url": "ftp://x"}}]),
@@ -310,7 +314,7 @@ def test_a_model_without_prefill_is_asked_to_continue() -> None:
 def test_strict_mode_refuses_what_lenient_mode_only_tells() -> None:
     with pytest.raises(UntranslatableRequest) as caught:
         translated(user("count"), assistant("One,"), notes=Notes(strict=True))
-    assert caught.value.code == "unsupported_parameter"
+    assert caught.value.code == "unsupported_value"
 
 
 def test_the_next_turn_begins_with_the_same_bytes() -> None:
@@ -321,9 +325,9 @@ def test_the_next_turn_begins_with_the_same_bytes() -> None:
     assert after.messages[: len(before.messages)] == before.messages
 
 
-def test_each_upstream_message_knows_which_of_the_clients_it_began_with() -> None:
+def test_each_upstream_message_knows_which_of_the_clients_it_was_made_of() -> None:
     made = translated(system("s"), user("a"), user("b"), assistant("c"), user("d"))
-    assert made.sources == (1, 3, 4)
+    assert made.sources == ((1, 2), (3,), (4,))
 
 
 def test_many_equal_ids_and_results_cost_no_more_than_their_number() -> None:

@@ -137,7 +137,7 @@ def test_any_valid_conversation_becomes_a_request_that_the_api_takes(body: dict[
     sent = orjson.loads(orjson.dumps(made.body))
     model = SIMULATED.find(sent["model"])
     assert model is not None
-    validate(sent, {"anthropic-version": made.api_version}, model)
+    validate(sent, made.headers, model)
 
 
 @thorough

@@ -103,7 +103,7 @@ def test_every_recorded_stream_gives_valid_chunks_and_the_answer_it_would_have_g
             continue
         for chunk in chunks:
             assert not problems("CreateChatCompletionStreamResponse", chunk), (name, chunk)
-        whole = to_chat_completion(accumulator.message, ReplyContext(), created=1)
+        whole = to_chat_completion([accumulator.message], ReplyContext(), created=1)
         assert not problems("CreateChatCompletionResponse", whole), name
         assert aggregated(chunks) == of_whole(whole), name
         assert chunks[-1]["usage"] == whole["usage"], name
@@ -113,7 +113,7 @@ def test_every_recorded_json_answer_gives_a_valid_completion() -> None:
     recorded = answers(streamed=False)
     assert len(recorded) > 100
     for name, message in recorded:
-        completion = to_chat_completion(message, ReplyContext(), created=1)
+        completion = to_chat_completion([message], ReplyContext(), created=1)
         assert not problems("CreateChatCompletionResponse", completion), name
         texts = [b["text"] for b in message["content"] if b["type"] == "text"]
         assert (completion["choices"][0]["message"]["content"] or "") == "".join(texts), name

@@ -83,7 +83,7 @@ def test_a_full_request_is_carried_over() -> None:
         "service_tier": "standard_only",
         "temperature": 0.3,
     }
-    assert made.api_version == API_VERSION_WITH_SAMPLING
+    assert made.headers["anthropic-version"] == API_VERSION_WITH_SAMPLING
     assert made.reply.stops == ("\n\n",)
     assert made.reply.metadata == {"team": "blue"}
     assert made.reply.warnings == ()
@@ -140,7 +140,7 @@ def test_sampling_goes_only_where_it_is_taken(
     made = translated(model, **fields)
     assert {k: v for k, v in made.body.items() if k in ("temperature", "top_p", "top_k")} == sent
     assert made.reply.warnings == warnings
-    assert made.api_version == (API_VERSION_WITH_SAMPLING if sent else API_VERSION)
+    assert made.headers["anthropic-version"] == (API_VERSION_WITH_SAMPLING if sent else API_VERSION)
 
 
 SUMMARIZED = {"type": "adaptive", "display": "summarized"}
@@ -301,7 +301,7 @@ def test_what_changes_nothing_is_taken_in_silence(fields: dict[str, Any]) -> Non
         ({"top_p": -0.1}, "top_p", "decimal_below_min_value"),
         ({"max_tokens": 0}, "max_tokens", "integer_below_min_value"),
         ({"max_tokens": 5.0}, "max_tokens", "invalid_type"),
-        ({"n": 2}, "n", "unsupported_parameter"),
+        ({"n": 9}, "n", "integer_above_max_value"),
         ({"stream": "true"}, "stream", "invalid_type"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_parameter"),
         ({"stop": [1]}, "stop", "invalid_type"),
@@ -333,7 +333,8 @@ def test_what_changes_nothing_is_taken_in_silence(fields: dict[str, Any]) -> Non
             "messages[0].cache_control",
             "invalid_value",
         ),
-        ({"tools": [{"type": "custom"}]}, "tools[0].type", "unsupported_parameter"),
+        ({"tools": [{"type": "custom"}]}, "tools[0].custom", "missing_required_parameter"),
+        ({"tools": [{"type": "file_search"}]}, "tools[0].type", "unsupported_value"),
         ({"tools": [WEATHER, WEATHER]}, "tools[1].function.name", "invalid_value"),
         ({"tools": [WEATHER], "tool_choice": "sometimes"}, "tool_choice", "invalid_value"),
         ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
@@ -381,7 +382,7 @@ def test_a_schema_that_claude_cannot_enforce_is_asked_for_in_words() -> None:
     assert made.body["system"][0] == {"type": "text", "text": "Be brief."}
     assert '"additionalProperties":{"type":"integer"}' in made.body["system"][1]["text"]
     assert made.reply.strips_json
-    assert made.reply.warnings == ("schema_not_enforced",)
+    assert made.reply.warnings == ("schema_map_lossy",)
 
 
 def test_a_json_object_is_asked_for_in_words() -> None:

@@ -70,7 +70,7 @@ def whole(*events: dict[str, Any], **context: Any) -> dict[str, Any]:
     for event in events:
         accumulator.feed(event)
     assert accumulator.is_complete
-    return to_chat_completion(accumulator.message, ReplyContext(**context), created=1)
+    return to_chat_completion([accumulator.message], ReplyContext(**context), created=1)
 
 
 def test_text_is_streamed_piece_by_piece() -> None:
@@ -222,7 +222,7 @@ def test_a_stop_string_that_claude_refuses_is_met_here(pieces: tuple[str, ...]) 
     assert "".join(d.get("content", "") for d in deltas(chunks)) == "one"
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
     assert chunks[-1]["choices"][0]["stop_reason"] == "\n\n"
-    assert translator.stopped_early
+    assert translator.is_complete
     message = whole(START, *text(0, *pieces), *ending("end_turn"), stops=("\n\n", "\n \n"))
     assert message["choices"][0]["message"]["content"] == "one"
 
