@@ -54,7 +54,9 @@ def create_storage_app(settings: Settings) -> Flask:
     from app.storage import database
     from app.storage.config import PersistentConfig
     from app.storage.keys import KeyRing
+    from app.storage.remembered import RememberedAnswers
     from app.storage.secrets import Vault
+    from app.storage.writer import GroupedWriter
 
     logging.getLogger("app").setLevel(settings.log_level.upper())
     app = Flask(__name__, instance_path=str(settings.instance_path.resolve()))
@@ -75,7 +77,8 @@ def create_storage_app(settings: Settings) -> Flask:
     config_store = PersistentConfig(app, settings, vault)
     keys = KeyRing(app, settings)
     config_store.on_watch.append(keys.write_use)
-    app.extensions["dragoman"] = Services(settings, vault, config_store, keys)
+    answers = RememberedAnswers(app, vault, GroupedWriter(app))
+    app.extensions["dragoman"] = Services(settings, vault, config_store, keys, answers)
     return app
 
 

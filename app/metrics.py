@@ -36,6 +36,11 @@ ANSWERS = Counter(
 )
 TOKENS = Counter("dragoman_tokens_total", "Tokens by connection and class.", ["connection", "class"])
 WARNINGS = Counter("dragoman_warnings_total", "x-gateway-warnings by code.", ["code"])
+LESSONS = Counter(
+    "dragoman_lessons_total",
+    "What refusals of the upstream taught of its models, by connection.",
+    ["connection", "lesson"],
+)
 GENERATION = Gauge("dragoman_config_generation", "The configuration in force.", multiprocess_mode="livemin")
 
 
@@ -64,6 +69,10 @@ def count_answer(connection: Connection, ending: str, usage: Mapping[str, Any]) 
 def count_warnings(codes: Iterable[str]) -> None:
     for code in codes:
         WARNINGS.labels(code).inc()
+
+
+def count_lesson(connection: Connection, lesson: str) -> None:
+    LESSONS.labels(connection.id, lesson).inc()
 
 
 def reserve(pid: int) -> None:

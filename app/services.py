@@ -10,6 +10,7 @@ from flask import current_app
 from app.settings import Settings
 from app.storage.config import PersistentConfig
 from app.storage.keys import KeyRing
+from app.storage.remembered import RememberedAnswers
 from app.storage.secrets import Vault
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Services:
     vault: Vault
     config: PersistentConfig
     keys: KeyRing
+    answers: RememberedAnswers
 
 
 def services() -> Services:

@@ -82,6 +82,24 @@ RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
         choices=("auto", "passive", "off"),
     ),
     RuntimeSetting(
+        "SYSTEM_PLACEMENT",
+        "str",
+        "in_place",
+        "in_place leaves system messages where they stand in a conversation; hoist puts them all at its top, which "
+        "costs the prompt cache.",
+        choices=("in_place", "hoist"),
+    ),
+    RuntimeSetting(
+        "REFUSAL_FINISH",
+        "str",
+        "content_filter",
+        "The finish_reason of a refusal; stop for clients that take content_filter for a failure.",
+        choices=("content_filter", "stop"),
+    ),
+    RuntimeSetting(
+        "ALWAYS_USAGE", "bool", False, "Usage on the last chunk of streams whose clients did not ask for it, too."
+    ),
+    RuntimeSetting(
         "IDLE_TIMEOUT_S",
         "int",
         300,

@@ -12,6 +12,7 @@ from app.blueprints.chat_stream import COMMENT, DONE, ChatStream
 from app.errors import UpstreamError
 from app.storage.connections import Connection
 from app.translate.request import ReplyContext, Translation
+from app.upstream.answer import Answer
 from app.upstream.client import Reply
 from app.upstream.waiting import ClientWatch, Task
 
@@ -31,7 +32,7 @@ class ReadyReply(Reply):
 
     def __init__(self, *batches: list[dict[str, Any]], error: UpstreamError | None = None) -> None:
         self.connection = Connection("conn_1", 0, "https://upstream.example", "key")
-        self.translation = Translation({}, "", may_run_long=False, reply=ReplyContext())
+        self.translation = Translation({"messages": []}, {}, may_run_long=False, reply=ReplyContext())
         self.closed = 0
         self._batches = batches
         self._error = error
@@ -45,28 +46,36 @@ class ReadyReply(Reply):
         self.closed += 1
 
 
-class SlowOpening(Task[Reply]):
+def answer_of(reply: Reply) -> Answer:
+    def reopen(body: dict[str, Any]) -> Reply:
+        raise AssertionError("nothing is to be continued")
+
+    return Answer(reply, reopen, ends_at=0.0)
+
+
+class SlowOpening(Task[list[Answer]]):
     """An opening that takes as long as it takes to ask it `waits` times."""
 
-    def __init__(self, outcome: Reply | UpstreamError, waits: int) -> None:
+    def __init__(self, outcome: Answer | UpstreamError, waits: int) -> None:
         self.cancelled = False
         self._result = outcome
         self._waits = waits
 
-    def result(self, watch: ClientWatch, timeout_s: float | None) -> Reply:
+    def result(self, watch: ClientWatch, timeout_s: float | None) -> list[Answer]:
         self._waits -= 1
         if self._waits >= 0:
             raise TimeoutError
         if isinstance(self._result, UpstreamError):
             raise self._result
-        return self._result
+        return [self._result]
 
     def cancel(self) -> None:
         self.cancelled = True
 
 
 def stream_of(outcome: Reply | UpstreamError, *, waits: int = 0) -> ChatStream:
-    return ChatStream(SlowOpening(outcome, waits), None, ClientWatch({}))
+    result = answer_of(outcome) if isinstance(outcome, Reply) else outcome
+    return ChatStream(SlowOpening(result, waits), None, ClientWatch({}), remember=lambda answers: None)
 
 
 def test_comments_fill_the_time_until_the_answer_begins() -> None:
@@ -99,12 +108,24 @@ def test_a_stream_that_breaks_off_anywhere_has_no_finish_and_no_done(cut: int) -
     assert b'"error"' in text
 
 
+def test_an_answer_is_remembered_before_the_client_learns_that_it_is_complete() -> None:
+    remembered: list[Any] = []
+    reply = ReadyReply(EVENTS[:3], EVENTS[3:])
+    opening = SlowOpening(answer_of(reply), 0)
+    frames = ChatStream(opening, None, ClientWatch({}), remembered.append).frames()
+    assert b"[DONE]" not in next(frames)
+    assert remembered == []
+    assert next(frames).endswith(DONE)
+    assert remembered[0][0].message["content"] == [{"type": "text", "text": "Hello"}]
+
+
 def test_closing_ends_the_call_upstream_in_every_phase() -> None:
     opening = SlowOpening(OVERLOADED, 1)
-    ChatStream(opening, None, ClientWatch({})).close()
+    ChatStream(opening, None, ClientWatch({}), remember=lambda answers: None).close()
     assert opening.cancelled
     reply = ReadyReply(EVENTS)
-    stream = ChatStream(SlowOpening(reply, 0), reply, ClientWatch({}))
+    answer = answer_of(reply)
+    stream = ChatStream(SlowOpening(answer, 0), [answer], ClientWatch({}), remember=lambda answers: None)
     next(iter(stream.frames()))
     stream.close()
     assert reply.closed == 1

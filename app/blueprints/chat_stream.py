@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import orjson
 
@@ -14,7 +14,9 @@ from app import metrics
 from app.errors import GatewayError
 from app.translate.stream import StreamTranslator
 from app.translate.usage import to_completion_usage
-from app.upstream.client import KEEP_ALIVE_S, Reply, understanding
+from app.upstream.answer import Answer
+from app.upstream.choices import Choices
+from app.upstream.client import KEEP_ALIVE_S, understanding
 from app.upstream.waiting import ClientWatch, Task
 
 COMMENT = b": keep-alive\n\n"
@@ -22,39 +24,50 @@ DONE = b"data: [DONE]\n\n"
 
 
 class ChatStream:
-    """`frames()` once; `close()` when the response is over, however it ended."""
+    """`frames()` once; `close()` when the response is over, however it ended. `remember` is called with the complete
+    answers before the client learns that they are."""
 
-    def __init__(self, opening: Task[Reply], reply: Reply | None, watch: ClientWatch) -> None:
+    def __init__(
+        self,
+        opening: Task[list[Answer]],
+        answers: list[Answer] | None,
+        watch: ClientWatch,
+        remember: Callable[[list[Answer]], None],
+    ) -> None:
+        self._remember = remember
         self._opening = opening
-        self._reply = reply
+        self._answers = answers
         self._watch = watch
+        self._choices: Choices | None = None
         self._translator: StreamTranslator | None = None
         self._ending = "client_gone"
 
     def frames(self) -> Iterator[bytes]:
         try:
-            reply = self._reply
-            while reply is None:
+            while self._answers is None:
                 try:
-                    reply = self._reply = self._opening.result(self._watch, KEEP_ALIVE_S)
+                    self._answers = self._opening.result(self._watch, KEEP_ALIVE_S)
                 except TimeoutError:
                     yield COMMENT
-            yield from self._answer(reply)
+            yield from self._answer(self._answers)
         except GatewayError as error:
             # The status is sent: an error object is all that can be said, and no [DONE] after it.
             self._ending = error.code or error.type
             yield b"data: " + orjson.dumps(error.body()) + b"\n\n"
 
-    def _answer(self, reply: Reply) -> Iterator[bytes]:
-        self._translator = translator = StreamTranslator(reply.translation.reply, created=int(time.time()))
-        batches = reply.batches()
+    def _answer(self, answers: list[Answer]) -> Iterator[bytes]:
+        context = answers[0].translation.reply
+        self._translator = translator = StreamTranslator(context, created=int(time.time()), choices=len(answers))
+        self._choices = Choices(answers)
+        batches = self._choices.batches()
         while True:
             with self._watch:
-                batch = next(batches)
+                index, batch = next(batches)
             with understanding():
-                chunks = [chunk for event in batch for chunk in translator.feed(event)]
+                chunks = [chunk for event in batch for chunk in translator.feed(event, index)]
                 frames = b"".join([b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks])
             if translator.is_complete:
+                self._remember(answers)
                 self._ending = "complete"
                 yield frames + DONE
                 return
@@ -62,9 +75,9 @@ class ChatStream:
 
     def close(self) -> None:
         self._watch.close()
-        if self._reply is None:
+        if self._answers is None:
             self._opening.cancel()
             return
-        self._reply.close()
+        (self._choices or Choices(self._answers)).close()
         usage = to_completion_usage(self._translator.usage) if self._translator else {}
-        metrics.count_answer(self._reply.connection, self._ending, usage)
+        metrics.count_answer(self._answers[0].connection, self._ending, usage)

@@ -66,6 +66,7 @@ def readyz() -> tuple[dict[str, Any], int]:
                 "name": connection.name,
                 "base_url": connection.base_url,
                 "models_learned_s_ago": round(time.monotonic() - learned_at) if learned_at else None,
+                "learned_from_refusals": upstream().catalogue.lessons(connection),
                 "error": error.message if error else None,
             }
         )

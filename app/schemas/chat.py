@@ -13,8 +13,11 @@ from marshmallow import INCLUDE, Schema, ValidationError, fields
 
 from app.errors import InvalidRequest, shown
 from app.schemas.base import invalid_request
+from app.translate.extensions import flattened
 from app.translate.reasoning import LEVELS
 from app.translate.request import SERVICE_TIERS
+
+MOST_CHOICES = 8
 
 
 class _Field(fields.Field[Any]):
@@ -73,19 +76,6 @@ class Number(_Field):
         return value
 
 
-class Choices(_Field):
-    """`n`: how many answers. More than one waits for a later version."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            self.refuse(attr, "must be a whole number", "invalid_type")
-        if value < 1:
-            self.refuse(attr, "must be at least 1", "integer_below_min_value")
-        if value > 1:
-            self.refuse(attr, "above 1 is not supported by this version of the gateway", "unsupported_parameter")
-        return value
-
-
 class Stop(_Field):
     """A string or a list of them; null entries are dropped."""
 
@@ -132,7 +122,7 @@ class ChatRequestSchema(Schema):
     max_tokens = Number(1, whole=True)
     temperature = Number(0, 2)
     top_p = Number(0, 1)
-    n = Choices()
+    n = Number(1, MOST_CHOICES, whole=True)
     stop = Stop()
     stream = Flag()
     stream_options = StreamOptions()
@@ -148,6 +138,7 @@ class ChatRequestSchema(Schema):
     seed = Number(-(2**63), 2**63 - 1, whole=True)
     presence_penalty = Number(-2, 2)
     frequency_penalty = Number(-2, 2)
+    include_anthropic_content = Flag()
     logprobs = Flag()
     top_logprobs = Number(0, 20, whole=True)
 
@@ -162,7 +153,12 @@ class MessageSchema(Schema):
     content = fields.String(allow_none=True)
     refusal = fields.String(allow_none=True)
     reasoning_content = fields.String(metadata={"description": "Claude's thinking; absent when there is none."})
+    reasoning_details = fields.List(
+        fields.Dict(),
+        metadata={"description": "The same with its signatures: send it back on the assistant message as it is."},
+    )
     tool_calls = fields.List(fields.Dict())
+    annotations = fields.List(fields.Dict(), metadata={"description": "Citations, as OpenAI's url_citation."})
 
 
 class ChoiceSchema(Schema):
@@ -191,6 +187,7 @@ class ChatCompletionSchema(Schema):
     choices = fields.List(fields.Nested(ChoiceSchema))
     usage = fields.Nested(UsageSchema)
     service_tier = fields.String()
+    gateway = fields.Dict(metadata={"description": "`warnings` that arose after the headers had gone out."})
 
 
 class FlatChatCompletionSchema(ChatCompletionSchema):
@@ -203,5 +200,5 @@ _REQUEST = ChatRequestSchema()
 
 def chat_request(body: dict[str, Any]) -> dict[str, Any]:
     """The checked request. Raises InvalidRequest that names the field."""
-    checked: dict[str, Any] = _REQUEST.load(body)
+    checked: dict[str, Any] = _REQUEST.load(flattened(body))
     return checked

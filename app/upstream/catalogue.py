@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import orjson
 from app.errors import GatewayError, ModelNotFound
 from app.storage.config import ConfigSnapshot, Connection
 from app.translate.facts import ModelFacts, facts_for, with_upstream
+from app.translate.learning import Lesson
 from app.upstream.client import not_understood
 from app.upstream.pool import Pool, candidates, label
 
@@ -31,6 +32,7 @@ FETCH_TIMEOUT_S = 10.0
 FIRST_FETCH_WAIT_S = 2.0
 _PAGE_SIZE = 1000
 _MOST_PAGES = 20
+_MOST_LESSONS = 1000
 _PROVIDER_PREFIX = re.compile(r"^(?:anthropic|claude)/")
 _VERSION_DOT = re.compile(r"(?<=\d)\.(?=\d)")
 
@@ -70,6 +72,7 @@ class Catalogue:
         self._pool = pool
         self._learned: dict[tuple[str, str], _Learned] = {}
         self._facts: dict[tuple[str, str], tuple[float, ModelFacts]] = {}
+        self._lessons: dict[tuple[str, str], dict[str, Lesson]] = {}
 
     def facts(self, connection: Connection, model: str, snapshot: ConfigSnapshot) -> ModelFacts:
         """What is known now; starts a refresh in the background when that is old."""
@@ -81,10 +84,25 @@ class Catalogue:
         if cached is None or cached[0] != stamp:
             if len(self._facts) > 1000:
                 self._facts.clear()  # names that clients invent must not pile up
-            cached = self._facts[key] = (stamp, self._merged_facts(learned, model, snapshot))
+            cached = self._facts[key] = (stamp, self._merged_facts(connection, learned, model, snapshot))
         return cached[1]
 
-    def _merged_facts(self, learned: _Learned, model: str, snapshot: ConfigSnapshot) -> ModelFacts:
+    def learn(self, connection: Connection, model: str, lesson: Lesson) -> None:
+        """What a refusal taught of the model holds for as long as this process runs: connections differ in what they
+        can, and models change."""
+        if len(self._lessons) > _MOST_LESSONS:
+            self._lessons.clear()
+        self._lessons.setdefault((connection.id, model), {})[lesson.name] = lesson
+        self._facts.pop((connection.id, model), None)
+        log.info("%s, %s: learned from a refusal: %s", label(connection), model, lesson.name)
+
+    def lessons(self, connection: Connection) -> dict[str, list[str]]:
+        """By model, what was learned from refusals."""
+        return {model: list(found) for (id, model), found in self._lessons.items() if id == connection.id}
+
+    def _merged_facts(
+        self, connection: Connection, learned: _Learned, model: str, snapshot: ConfigSnapshot
+    ) -> ModelFacts:
         facts = facts_for(model, OVERLAY)
         info = learned.models.get(model)
         if info is not None:
@@ -92,6 +110,8 @@ class Catalogue:
         entry = next((e for e in snapshot.models if e["id"] == model), None)
         if entry is not None:
             facts = with_upstream(facts, {"display_name": entry.get("name"), "max_tokens": entry.get("max_tokens")})
+        for lesson in self._lessons.get((connection.id, model), {}).values():
+            facts = replace(facts, **lesson.facts)
         return facts
 
     def route(self, requested: str, snapshot: ConfigSnapshot, allowed: Sequence[str] | None = None) -> Route:

@@ -19,7 +19,6 @@ import orjson
 from app.errors import UpstreamError
 from app.storage.config import Connection
 from app.translate import exact_json
-from app.translate.accumulate import MessageAccumulator
 from app.translate.errors import scrubbed, to_upstream_error
 from app.translate.headers import to_client_headers
 from app.translate.request import Translation
@@ -28,9 +27,11 @@ from app.upstream.transport import BODY, Body
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Sources = tuple[tuple[int, ...], ...]
 
 CONNECT_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 10.0
+BETA_HEADER = "anthropic-beta"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class UpstreamClient:
     def send(self, translation: Translation, *, stream: bool, limits: Limits) -> Reply:
         """Returns once the first event, or the whole of an answer that is not streamed, is there."""
         body = exact_json.dumps({**translation.body, "stream": True} if stream else translation.body)
-        headers = {"anthropic-version": translation.api_version}
+        headers = self._request_headers(translation)
 
         def exchange() -> Reply:
             response = self._sdk.post(
@@ -85,6 +86,28 @@ class UpstreamClient:
 
         return self._bounded(exchange, limits.first_event_s, translation.reply.message_sources)
 
+    def _request_headers(self, translation: Translation) -> dict[str, str]:
+        """Those of this request; the beta features of the connection's own headers stay on."""
+        own = next((value for name, value in self.connection.headers.items() if name.lower() == BETA_HEADER), None)
+        betas = translation.headers.get(BETA_HEADER)
+        if own and betas:
+            return {**translation.headers, BETA_HEADER: f"{own},{betas}"}
+        return translation.headers
+
+    def preview(self, translation: Translation, *, stream: bool) -> dict[str, Any]:
+        """The request that send() would make; secrets are left out of the headers."""
+        standing = {name: value for name, value in _headers_of(self.connection).items() if isinstance(value, str)}
+        secret = {"x-api-key", "authorization", *(name.lower() for name in self.connection.headers)} - {BETA_HEADER}
+        shown = {name: "…" if name in secret else value for name, value in standing.items()}
+        if self.connection.auth == "bearer":
+            shown["authorization"] = "…"
+        return {
+            "method": "POST",
+            "url": f"{self.connection.base_url}/v1/messages",
+            "headers": {**shown, **self._request_headers(translation)},
+            "body": {**translation.body, "stream": True} if stream else translation.body,
+        }
+
     def get(self, path: str, *, timeout_s: float, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The JSON object of a GET."""
 
@@ -95,7 +118,7 @@ class UpstreamClient:
 
         return self._bounded(exchange, timeout_s, ())
 
-    def _bounded(self, exchange: Callable[[], T], timeout_s: float, sources: tuple[int, ...]) -> T:
+    def _bounded(self, exchange: Callable[[], T], timeout_s: float, sources: Sources) -> T:
         timeout = gevent.Timeout(timeout_s, FirstEventTimeout)
         try:
             with timeout:
@@ -109,7 +132,7 @@ class UpstreamClient:
         except anthropic.APIConnectionError as error:
             raise self._unreachable(error) from error
 
-    def _status_error(self, error: anthropic.APIStatusError, sources: tuple[int, ...]) -> UpstreamError:
+    def _status_error(self, error: anthropic.APIStatusError, sources: Sources) -> UpstreamError:
         body = None
         with suppress(ValueError):  # an edge answers in HTML
             body = orjson.loads(error.response.content)
@@ -148,6 +171,7 @@ class Reply:
         self.connection = connection
         self.translation = translation
         self.headers = _lower_case(response.headers)
+        self.is_streamed = True
         self.message: dict[str, Any] = {}
         self._response = response
         self._body = cast(Body, response.extensions[BODY])
@@ -160,6 +184,7 @@ class Reply:
 
     def begin(self, *, streamed: bool) -> None:
         """Reads up to the first event that is not a ping, or the whole of a JSON answer."""
+        self.is_streamed = streamed
         try:
             if not streamed:
                 self.message = _json_object(b"".join(iter(self._body.read, b"")))
@@ -203,15 +228,6 @@ class Reply:
                 heard_at = now
             elif now - heard_at > self._limits.idle_s:
                 raise _silent(self._limits.idle_s)
-
-    def accumulate(self) -> None:
-        """Reads a stream to its end into `message`."""
-        accumulator = MessageAccumulator()
-        for batch in self.batches():
-            with understanding():
-                for event in batch:
-                    accumulator.feed(event)
-        self.message = accumulator.message
 
     def _read_within(self, seconds: float) -> list[Event]:
         """One read; [] when nothing came in time. A read that was interrupted has taken nothing."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from app.errors import IntegrationDisabled, ServiceUnavailable, UpstreamError
 from app.settings import Settings
 from app.storage.config import ConfigSnapshot, Connection
 from app.translate.request import Translation
+from app.upstream.answer import Answer
 from app.upstream.client import Limits, Reply, UpstreamClient
 from app.upstream.transport import Urllib3Transport
 
@@ -20,6 +22,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
+
+
+class Request(Protocol):
+    """A chat request on its way: what it is for a connection, and whether a refusal teaches to ask otherwise."""
+
+    def translate(self, connection: Connection) -> Translation: ...
+
+    def learn(self, connection: Connection, error: UpstreamError) -> bool:
+        """Whether translate() makes a request now that may be answered."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """`ends_at`, in monotonic seconds, is when an answer must have begun; `idle_s` may pass between two events."""
+
+    ends_at: float
+    idle_s: float
 
 
 class Pool:
@@ -48,43 +67,45 @@ class Pool:
         return UpstreamClient(connection, self._transport)
 
     def open(
-        self,
-        connections: Sequence[Connection],
-        translate: Callable[[Connection], Translation],
-        *,
-        stream: bool,
-        deadline_s: float,
-        idle_s: float,
-    ) -> Reply:
-        """The first answer to be had; with `stream` its events are still to be read. Raises UpstreamError."""
-        ends_at = time.monotonic() + deadline_s
+        self, request: Request, connections: Sequence[Connection], *, stream: bool, whole: bool, times: Times
+    ) -> Answer:
+        """The first answer to be had. With `stream` Claude is asked for one; with `whole` it has been read to its end,
+        otherwise its batches are still to be read. Raises UpstreamError."""
         failures: list[tuple[Connection, UpstreamError]] = []
+        may_ask_again = True
         for connection in connections[:MOST_ATTEMPTS]:
-            left_s = ends_at - time.monotonic()
-            if left_s <= 0:
-                break
-            translation = translate(connection)
-            limits = Limits(min(left_s, connection.timeout_s or left_s), idle_s)
-            try:
-                return self._send(connection, translation, stream, limits)
-            except UpstreamError as error:
-                if not may_succeed_elsewhere(error):
-                    raise
-                log.warning("%s failed: %s %s", label(connection), error.status, error.code)
-                failures.append((connection, error))
+            while (left_s := times.ends_at - time.monotonic()) > 0:
+                limits = Limits(min(left_s, connection.timeout_s or left_s), times.idle_s)
+                try:
+                    return self._open_one(request, connection, limits, stream=stream, whole=whole, times=times)
+                except UpstreamError as error:
+                    if may_succeed_elsewhere(error):
+                        log.warning("%s failed: %s %s", label(connection), error.status, error.code)
+                        failures.append((connection, error))
+                        break
+                    if not (may_ask_again and request.learn(connection, error)):
+                        raise
+                    may_ask_again = False
         raise all_failed(failures)
 
-    def _send(self, connection: Connection, translation: Translation, stream: bool, limits: Limits) -> Reply:
+    def _open_one(
+        self, request: Request, connection: Connection, limits: Limits, *, stream: bool, whole: bool, times: Times
+    ) -> Answer:
         client = self.client(connection)
-        if stream or not translation.may_run_long:
-            return client.send(translation, stream=stream, limits=limits)
+        translation = request.translate(connection)
         # A long answer as one JSON body would leave the way silent for minutes; proxies close such connections.
-        reply = client.send(translation, stream=True, limits=limits)
-        try:
-            reply.accumulate()
-        finally:
-            reply.close()
-        return reply
+        is_streamed = stream or translation.may_run_long
+
+        def send(body: dict[str, Any]) -> Reply:
+            return client.send(replace(translation, body=body), stream=is_streamed, limits=limits)
+
+        answer = Answer(send(translation.body), send, ends_at=times.ends_at)
+        if whole:
+            try:
+                answer.complete()
+            finally:
+                answer.close()
+        return answer
 
 
 def candidates(snapshot: ConfigSnapshot) -> list[Connection]:

@@ -42,7 +42,7 @@ def verify(pool: Pool, connection: Connection, model: str | None = None) -> Veri
 
 def _one_token(pool: Pool, connection: Connection, model: str) -> None:
     body = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}
-    translation = Translation(body, API_VERSION, may_run_long=False, reply=ReplyContext())
+    translation = Translation(body, {"anthropic-version": API_VERSION}, may_run_long=False, reply=ReplyContext())
     limits = Limits(_MESSAGE_TIMEOUT_S, _MESSAGE_TIMEOUT_S)
     pool.trial_client(connection).send(translation, stream=False, limits=limits).close()
 

@@ -1,0 +1,41 @@
+"""`?explain=1`: what would be sent to Anthropic for a chat request, and what became of each of its fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.blueprints.chat_request import chat_request_of
+from app.errors import InvalidRequest
+from app.schemas.chat import chat_request
+from app.translate.explain import explained
+from app.upstream.pool import label
+
+
+def explanation(body: dict[str, Any]) -> dict[str, Any]:
+    """Raises what is not the request's own fault, as that nothing is configured. A request that would be refused is
+    explained, too."""
+    try:
+        asked = chat_request(body)
+        chat = chat_request_of(asked)
+        chat.recall()
+        connection = chat.route.connections[0]
+        translation = chat.translate(connection)
+    except InvalidRequest as error:
+        return {
+            "object": "chat.completion.explanation",
+            "connection": None,
+            "request": None,
+            "fields": explained(body, None, error.param),
+            "warnings": [],
+            "refused": {**error.body()["error"], "status": error.status},
+        }
+    n = asked.get("n") or 1
+    is_streamed = bool(asked.get("stream")) or n > 1 or translation.may_run_long
+    return {
+        "object": "chat.completion.explanation",
+        "connection": {"id": connection.id, "name": label(connection), "base_url": connection.base_url},
+        "request": chat.claude.pool.client(connection).preview(translation, stream=is_streamed),
+        "fields": explained(body, translation, None),
+        "warnings": [{"code": note.code, "param": note.param, "reason": note.reason} for note in translation.notes],
+        "refused": None,
+    }

@@ -1,0 +1,116 @@
+"""A client's chat request on its way to Claude: what it is for each connection, and what is kept of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flask import g, request
+
+from app import metrics
+from app.errors import UpstreamError
+from app.services import Services, Upstream, services, upstream
+from app.storage.config import ConfigSnapshot, Connection
+from app.storage.remembered import Scope
+from app.translate import memory
+from app.translate.facts import ModelFacts
+from app.translate.learning import lesson_of
+from app.translate.legacy import with_tools
+from app.translate.request import Options, Translation, to_message_params
+from app.upstream.answer import Answer
+from app.upstream.catalogue import Route
+from app.upstream.pool import MOST_ATTEMPTS
+
+
+@dataclass
+class ChatRequest:
+    """`asked` has been checked by schemas/chat.py. Made in the context of the request, used without it."""
+
+    asked: dict[str, Any]
+    route: Route
+    snapshot: ConfigSnapshot
+    options: Options
+    caller: str
+    gateway: Services
+    claude: Upstream
+    _remembered: dict[str, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
+    """By connection, the exact blocks of earlier answers by the index of their message."""
+
+    def translate(self, connection: Connection) -> Translation:
+        """Raises UntranslatableRequest."""
+        options = self.options
+        if connection.auto_cache is not None and options.caching != "off":
+            options = replace(options, caching="auto" if connection.auto_cache else "passive")
+        return to_message_params(self.asked, self._facts(connection), options, self._remembered.get(connection.id))
+
+    def learn(self, connection: Connection, error: UpstreamError) -> bool:
+        if error.upstream is None or error.upstream["type"] != "invalid_request_error":
+            return False
+        lesson = lesson_of(error.upstream["message"], self._facts(connection))
+        if lesson is None:
+            return False
+        metrics.count_lesson(connection, lesson.name)
+        if lesson.facts:
+            self.claude.catalogue.learn(connection, self.route.upstream_id(connection), lesson)
+        self.options = replace(self.options, **lesson.options)
+        return True
+
+    def recall(self) -> None:
+        """Looks up what the client did not return of earlier answers. It must not be interrupted by the client's
+        leaving: that would spoil the connection to the database."""
+        connections = self.route.connections[:MOST_ATTEMPTS]
+        messages = with_tools(self.asked)["messages"]
+        names = {c.id: memory.remembered_names(messages, self._facts(c).family) for c in connections}
+        wanted = {name for found in names.values() for name in found.values()}
+        if not wanted:
+            return
+        scopes = {c.id: self._scope(c) for c in connections}
+        found = self.gateway.answers.recall(set(scopes.values()), wanted)
+        for id, scope in scopes.items():
+            values = found[scope]
+            self._remembered[id] = {i: memory.loads(values[name]) for i, name in names[id].items() if name in values}
+
+    def remember(self, answers: Sequence[Answer]) -> None:
+        """Keeps what the client may not return of the answers. When it returns, they are safe."""
+        kept = []
+        for answer in answers:
+            context = answer.translation.reply
+            if not (context.shows_what_was_written and answer.is_one_turn):
+                continue
+            message = answer.message
+            if message.get("stop_reason") == "refusal":
+                continue
+            made = memory.to_memory(message.get("content") or (), context.asked)
+            if made is not None:
+                kept.append((made[0], memory.dumps(made[1])))
+        if kept:
+            self.gateway.answers.remember(self._scope(answers[0].connection), kept)
+
+    def _facts(self, connection: Connection) -> ModelFacts:
+        return self.claude.catalogue.facts(connection, self.route.upstream_id(connection), self.snapshot)
+
+    def _scope(self, connection: Connection) -> Scope:
+        return Scope(connection.id, self.caller, self._facts(connection).family)
+
+
+def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
+    """Raises ModelNotFound, or ServiceUnavailable where nothing is configured."""
+    claude = upstream()
+    gateway = services()
+    snapshot = gateway.config.snapshot
+    key = g.caller.key
+    route = claude.catalogue.route(asked["model"], snapshot, key.models if key else None)
+    claude.pool.forget_others(snapshot)
+    values = snapshot.values
+    options = Options(
+        strict=values["COMPAT"] == "strict" or request.headers.get("x-gateway-strict", "").lower() == "true",
+        expose_reasoning=values["EXPOSE_REASONING"],
+        default_max_tokens=values["DEFAULT_MAX_TOKENS"],
+        caching=values["PROMPT_CACHE"],
+        system_placement=values["SYSTEM_PLACEMENT"],
+        refusal_finish=values["REFUSAL_FINISH"],
+        always_usage=values["ALWAYS_USAGE"],
+        betas=request.headers.get("anthropic-beta", ""),
+    )
+    return ChatRequest(asked, route, snapshot, options, key.id if key else g.caller.who, gateway, claude)

@@ -1,0 +1,120 @@
+"""Several answers to one request (`n`), side by side over one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import gevent
+from gevent.queue import Queue
+
+from app.errors import GatewayError
+from app.storage.config import Connection
+from app.translate.continuation import Event
+from app.upstream.answer import Answer
+from app.upstream.pool import Pool, Request, Times
+
+T = TypeVar("T")
+_BATCHES_AHEAD = 16
+
+
+def open_answers(
+    pool: Pool, request: Request, connections: Sequence[Connection], *, n: int, stream: bool, times: Times
+) -> list[Answer]:
+    """`n` answers, whole ones without `stream`. Raises UpstreamError.
+
+    The first goes ahead until it begins: it finds the connection that answers, and the others read the prompt from the
+    cache that it filled.
+    """
+    if n == 1:
+        return [pool.open(request, connections, stream=stream, whole=not stream, times=times)]
+    first = pool.open(request, connections, stream=True, whole=False, times=times)
+    answers = [first]
+
+    def one_more() -> None:
+        answers.append(pool.open(request, [first.connection], stream=True, whole=not stream, times=times))
+
+    def the_first() -> None:
+        if not stream:
+            first.complete()
+
+    try:
+        _at_once([the_first, *[one_more] * (n - 1)])
+    except BaseException:
+        close(answers)
+        raise
+    if not stream:
+        close(answers)
+    return answers
+
+
+def _at_once(tasks: Sequence[Callable[[], None]]) -> None:
+    """Returns when all have; raises what the first of them raises, when the others have been stopped."""
+    errors: list[GatewayError] = []
+
+    def run(task: Callable[[], None]) -> None:
+        try:
+            task()
+        except GatewayError as error:
+            errors.append(error)
+            gevent.killall([other for other in greenlets if other is not gevent.getcurrent()], block=False)
+
+    greenlets: list[Any] = []
+    greenlets += [gevent.spawn(run, task) for task in tasks]
+    try:
+        gevent.joinall(greenlets, raise_error=True)
+    finally:
+        gevent.killall(greenlets)
+    if errors:
+        raise errors[0]
+
+
+def close(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        answer.close()
+
+
+class Choices:
+    """The batches of all answers in the order in which they arrive, each with the index of its answer."""
+
+    def __init__(self, answers: Sequence[Answer]) -> None:
+        self._answers = answers
+        self._greenlets: list[Any] = []
+
+    def batches(self) -> Iterator[tuple[int, list[Event]]]:
+        """Raises UpstreamError when one of the answers fails."""
+        if len(self._answers) == 1:
+            for batch in self._answers[0].batches():
+                yield 0, batch
+            return
+        queue: Any = Queue(_BATCHES_AHEAD)
+        self._greenlets = [gevent.spawn(self._pump, index, queue) for index in range(len(self._answers))]
+        running = len(self._greenlets)
+        while running:
+            index, batch = queue.get()
+            if batch is None:
+                running -= 1
+            elif isinstance(batch, GatewayError):
+                raise batch
+            else:
+                yield index, batch
+
+    def _pump(self, index: int, queue: Any) -> None:
+        try:
+            for batch in self._answers[index].batches():
+                queue.put((index, batch))
+        except GatewayError as error:
+            queue.put((index, error))
+        else:
+            queue.put((index, None))
+        finally:
+            self._answers[index].close()
+
+    def close(self) -> None:
+        """Each answer is closed by whoever reads it: a read that is under way cannot be closed from outside."""
+        if self._greenlets:
+            with suppress(gevent.GreenletExit):
+                gevent.killall(self._greenlets, timeout=1.0)
+            return
+        close(self._answers)
