@@ -25,17 +25,18 @@ def explanation(body: dict[str, Any]) -> dict[str, Any]:
             "object": "chat.completion.explanation",
             "connection": None,
             "request": None,
-            "fields": explained(body, None, error.param),
+            "fields": explained(body, None, {}, error.param),
             "warnings": [],
             "refused": {**error.body()["error"], "status": error.status},
         }
     n = asked.get("n") or 1
     is_streamed = bool(asked.get("stream")) or n > 1 or translation.may_run_long
+    sent = chat.claude.pool.client(connection).preview(translation, stream=is_streamed)
     return {
         "object": "chat.completion.explanation",
         "connection": {"id": connection.id, "name": label(connection), "base_url": connection.base_url},
-        "request": chat.claude.pool.client(connection).preview(translation, stream=is_streamed),
-        "fields": explained(body, translation, None),
+        "request": sent,
+        "fields": explained(body, translation, sent["body"], None),
         "warnings": [{"code": note.code, "param": note.param, "reason": note.reason} for note in translation.notes],
         "refused": None,
     }

@@ -57,6 +57,17 @@ class Parts:
         turn = [{"role": "assistant", "content": said}] if said else []
         return {**self.body, "messages": [*messages, *turn, *more]}
 
+    def content(self) -> list[dict[str, Any]]:
+        """The blocks of all parts so far, with what stands between two."""
+        blocks: list[dict[str, Any]] = []
+        for part in self.whole:
+            blocks += [*part.get("content", ()), *(_joint(part) if part is not self.whole[-1] else ())]
+        return blocks
+
+    def joint(self) -> list[dict[str, Any]]:
+        """What stands between the last part and the next."""
+        return _joint(self.whole[-1])
+
     @property
     def is_one_turn(self) -> bool:
         """Whether it is what Claude said in one go, pauses apart."""
@@ -68,9 +79,14 @@ class Parts:
             return self.whole[0]
         first, last = self.whole[0], self.whole[-1]
         ending = {name: last.get(name) for name in ("stop_reason", "stop_sequence", "stop_details")}
-        content = [block for part in self.whole for block in part.get("content") or ()]
         usage = summed([part.get("usage") or {} for part in self.whole])
-        return {**first, **ending, "content": content, "usage": usage, LATE_WARNINGS: self.warnings}
+        return {**first, **ending, "content": self.content(), "usage": usage, LATE_WARNINGS: self.warnings}
+
+
+def _joint(part: Message) -> list[dict[str, Any]]:
+    """A demand interrupts the text, a pause does not."""
+    interrupts = part.get("stop_reason") not in PAUSES and any(b["type"] == "text" for b in part.get("content", ()))
+    return [{"type": "text", "text": "\n\n"}] if interrupts else []
 
 
 def _calls(messages: Sequence[Message]) -> bool:

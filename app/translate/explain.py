@@ -14,15 +14,17 @@ _HARMLESS = "With this value it changes nothing."
 _UNKNOWN = "This gateway does not know the field."
 
 
-def explained(request: Mapping[str, Any], translation: Translation | None, refused: str | None) -> list[dict[str, Any]]:
+def explained(
+    request: Mapping[str, Any], translation: Translation | None, sent: Mapping[str, Any], refused: str | None
+) -> list[dict[str, Any]]:
     """One entry for each top-level field in the order of the request, and one for each message: `became` is sent,
-    mapped, ignored or rejected. `refused` is the path of the field for which the request is refused, without a
-    translation."""
+    mapped, ignored or rejected. `sent` is the body that goes upstream. `refused` is the path of the field for which the
+    request is refused, without a translation."""
     nested = request.get("extra_body")
     flat = flattened(request) if isinstance(nested, dict | None) else request
     entries = []
     for name, value in flat.items():
-        entry = _entry(name, value, translation, refused)
+        entry = _entry(name, value, translation, sent, refused)
         entries.append(entry)
         if name == "messages" and translation is not None and isinstance(value, list):
             entries += _messages(value, translation)
@@ -32,7 +34,9 @@ def explained(request: Mapping[str, Any], translation: Translation | None, refus
     return entries
 
 
-def _entry(name: str, value: Any, translation: Translation | None, refused: str | None) -> dict[str, Any]:
+def _entry(
+    name: str, value: Any, translation: Translation | None, sent: Mapping[str, Any], refused: str | None
+) -> dict[str, Any]:
     if refused is not None and _is_in(refused, name):
         reason = FIELDS[name].reason if name in FIELDS and FIELDS[name].disposition == "rejected" else ""
         return _of(name, "rejected", [], reason or f"{refused} is at fault.", ())
@@ -46,19 +50,23 @@ def _entry(name: str, value: Any, translation: Translation | None, refused: str 
     if field.disposition != "mapped":
         applies = field.disposition == "ignored" or field.applies(value)
         return _of(name, "ignored", [], field.reason if applies else _HARMLESS, warnings)
-    upstream = _upstream(name, field, translation)
-    was_sent = translation is not None and upstream == [name] and translation.body.get(name) == value
+    upstream = _upstream(field, sent)
+    was_sent = upstream == [name] and sent[name] == value
     reasons = [field.reason, *(note.reason for note in notes)]
     is_lost = bool(notes) and bool(field.sent_as) and not upstream
     became = "ignored" if is_lost else "sent" if was_sent else "mapped"
     return _of(name, became, upstream, " ".join(dict.fromkeys(reasons)), warnings)
 
 
-def _upstream(name: str, field: Field, translation: Translation | None) -> list[str]:
-    """The fields of Anthropic's request that it went into, as far as they are there."""
-    if translation is None:
-        return []
-    return [target for target in field.sent_as if target in translation.body]
+def _upstream(field: Field, sent: Mapping[str, Any]) -> list[str]:
+    """The paths in Anthropic's request that it went to, as far as they are there."""
+    found = [path for path in field.sent_as if _is_there(path, sent)]
+    return found[:1] if field.in_one else found
+
+
+def _is_there(path: str, sent: Mapping[str, Any]) -> bool:
+    name, _, inner = path.partition(".")
+    return name in sent and (not inner or inner in sent[name])
 
 
 def _messages(messages: list[Any], translation: Translation) -> list[dict[str, Any]]:

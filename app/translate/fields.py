@@ -23,25 +23,26 @@ def _non_zero(value: Any) -> bool:
 @dataclass(frozen=True)
 class Field:
     """`applies` says for which values a warned or rejected field is one; for others it is ignored. `sent_as` are the
-    fields of Anthropic's request that a mapped one may end up in."""
+    paths in Anthropic's request that a mapped one may end up at; with `in_one` only at the first that is there."""
 
     disposition: Disposition
     reason: str
     applies: Callable[[Any], bool] = _always
     sent_as: tuple[str, ...] = ()
+    in_one: bool = False
 
 
-def _mapped(how: str, *sent_as: str) -> Field:
-    return Field("mapped", how, sent_as=sent_as)
+def _mapped(how: str, *sent_as: str, in_one: bool = False) -> Field:
+    return Field("mapped", how, sent_as=sent_as, in_one=in_one)
 
 
-_THINKS = ("thinking", "output_config")
+_THINKS = ("thinking", "output_config.effort")
 
 FIELDS: Mapping[str, Field] = {
     "model": _mapped(
         "Alias, provider prefix and dots in the version are taken off; unknown names go upstream as they are.", "model"
     ),
-    "messages": _mapped("System blocks and turns; see translate/messages.py.", "system", "messages"),
+    "messages": _mapped("System blocks and turns: see the table of content parts.", "system", "messages"),
     "max_completion_tokens": _mapped("`max_tokens`, at most what the model can write.", "max_tokens"),
     "max_tokens": _mapped(
         "The same; `max_completion_tokens` wins. Without either: the most the model can write.", "max_tokens"
@@ -53,9 +54,10 @@ FIELDS: Mapping[str, Field] = {
     "response_format": _mapped(
         "json_schema: `output_config.format`, or in words where Claude cannot enforce the schema (told as "
         "`schema_not_enforced`); json_object: in words. Prose around the JSON is stripped then.",
-        "output_config",
-        "system",
+        "output_config.format",
         "tools",
+        "system",
+        in_one=True,
     ),
     "prompt_cache_retention": _mapped(
         "How long an automatic breakpoint lasts: 24h is an hour, the longest there is.", "cache_control"
@@ -72,13 +74,14 @@ FIELDS: Mapping[str, Field] = {
     "stop": _mapped("`stop_sequences`; white space, which Claude refuses, is cut at by the gateway.", "stop_sequences"),
     "stream": _mapped("Server-sent events.", "stream"),
     "stream_options": _mapped("`include_usage`."),
-    "tools": _mapped("See below.", "tools"),
+    "tools": _mapped("Functions, custom tools, web search and Anthropic's own tools: see the table of tools.", "tools"),
     "tool_choice": _mapped(
         "none, auto, required, a function, a custom tool, allowed tools. Models that cannot be forced are asked for "
         "the arguments as structured output, or told in words and asked once more (`forced_tool_emulated`).",
         "tool_choice",
-        "tools",
-        "output_config",
+        "output_config.format",
+        "system",
+        in_one=True,
     ),
     "functions": _mapped("Tools, one call at a time; the answer has `function_call`.", "tools", "tool_choice"),
     "function_call": _mapped("`tool_choice`.", "tool_choice"),
@@ -89,7 +92,10 @@ FIELDS: Mapping[str, Field] = {
     "enable_thinking": _mapped("false: no thinking (`reasoning_effort: none`).", *_THINKS),
     "chat_template_kwargs": _mapped("`enable_thinking` in it, as above.", *_THINKS),
     "service_tier": _mapped(
-        "default, flex, scale: `standard_only`; auto, priority: `auto`; fast: `speed`.", "service_tier", "speed"
+        "default, flex, scale: `standard_only`; auto, priority: `auto`; fast: `speed`.",
+        "service_tier",
+        "speed",
+        in_one=True,
     ),
     "user": _mapped("`metadata.user_id`; hashed where it could name a person.", "metadata"),
     "safety_identifier": _mapped("The same; it wins.", "metadata"),

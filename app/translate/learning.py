@@ -75,7 +75,14 @@ def _by_pattern(lowered: str, facts: ModelFacts) -> Lesson | None:
     if _FORMAT_REFUSED.search(lowered):
         return Lesson("structured_outputs", {"structured_outputs": False})
     if "effort" in lowered and "not support" in lowered and "with thinking type" not in lowered:
-        level = _LEVEL.search(lowered.partition("supported levels")[0].partition("output_config.effort")[2] or lowered)
-        levels = tuple(known for known in facts.effort if known != level[1]) if level else ()
-        return Lesson("effort", {"effort": levels})
+        return Lesson("effort", {"effort": _levels(lowered, facts)})
     return None
+
+
+def _levels(lowered: str, facts: ModelFacts) -> tuple[str, ...]:
+    """Those that a refusal lists; else all but the one it names; none where it speaks of effort as such."""
+    refused, _, listed = lowered.partition("supported levels")
+    if listed:
+        return tuple(level for level in facts.effort if re.search(rf"\b{level}\b", listed))
+    named = _LEVEL.search(refused.partition("output_config.effort")[2] or refused)
+    return tuple(level for level in facts.effort if level != named[1]) if named else ()

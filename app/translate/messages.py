@@ -46,7 +46,6 @@ class Conversation:
     called_tools: tuple[str, ...] = ()
     ends_with_prefill: bool = False
     open_loop_lacks_thinking: bool = False
-    replays_thinking: bool = False
 
 
 Indexed = tuple[int, Any]
@@ -65,7 +64,7 @@ class _UserSide:
     blocks: list[Block] = field(default_factory=list)
     """In the client's order; late system messages are of the type _LATE_SYSTEM until _Assembly places them."""
     system_members: list[int] = field(default_factory=list)
-    has_user_message: bool = False
+    empty_members: list[int] = field(default_factory=list)
 
 
 def to_conversation(
@@ -163,9 +162,8 @@ def _add_to_user_side(side: _UserSide, role: str, message: Mapping[str, Any], i:
     param = f"messages[{i}].content"
     control = to_cache_control(message, f"messages[{i}]")
     if role == "user":
-        side.members.append(i)
-        side.has_user_message = True
         blocks = to_user_blocks(message.get("content"), param, notes)
+        (side.members if blocks else side.empty_members).append(i)
         mark_last(blocks, control)
         side.blocks += [block for block in blocks if block["type"] != "tool_result"]
         side.results += [(i, block["tool_use_id"], block) for block in blocks if block["type"] == "tool_result"]
@@ -246,7 +244,6 @@ class _Assembly:
             called_tools=tuple(dict.fromkeys(b["name"] for b in blocks if b["type"] == "tool_use")),
             ends_with_prefill=ends_with_prefill,
             open_loop_lacks_thinking=self._open_loop_lacks_thinking(),
-            replays_thinking=any(is_thinking(block) for block in blocks),
         )
 
     def _append(self, role: str, blocks: list[Block], members: Sequence[int]) -> None:
@@ -269,8 +266,8 @@ class _Assembly:
             content = results + orphans + [_inlined(b) for b in side.blocks]
             late_system = []
             members = sorted(members + side.system_members)
-        if not content and side.has_user_message:
-            content = [text_block(EMPTY_MESSAGE)]
+        if not content and side.empty_members:
+            content, members = [text_block(EMPTY_MESSAGE)], side.empty_members
         if content:
             self._append("user", content, members)
         if late_system:

@@ -173,7 +173,7 @@ def to_message_params(
         "messages": conversation.messages,
         "tools": tools,
         "tool_choice": tool_choice,
-        "thinking": _with_binding(reasoning.thinking, conversation, facts, notes),
+        "thinking": _with_binding(reasoning.thinking, facts, notes),
         "output_config": _output_config(
             request, {name: value for name, value in effort_and_format.items() if value}, reasoning, notes
         ),
@@ -276,16 +276,15 @@ def _output_config(
     return config
 
 
-def _with_binding(
-    thinking: dict[str, Any] | None, conversation: Conversation, facts: ModelFacts, notes: Notes
-) -> dict[str, Any] | None:
+def _with_binding(thinking: dict[str, Any] | None, facts: ModelFacts, notes: Notes) -> dict[str, Any] | None:
     """Where thinking is bound to what stood before it, a block that does not fit any more is to be dropped, not
-    refused: clients shorten and mend their histories."""
-    binds = facts.bound_thinking and conversation.replays_thinking
-    if not binds or thinking is None or thinking["type"] != "adaptive":
+    refused: clients shorten and mend their histories. The first turn says so, too, since a `thinking` that changes
+    from turn to turn costs the prompt cache."""
+    if not facts.bound_thinking or thinking is None or thinking["type"] != "adaptive":
         return thinking
     notes.need_beta(BINDING_BETA)
-    return {"block_binding": {"prefix_mismatch_behavior": "drop_block"}, **thinking}
+    drops = {"prefix_mismatch_behavior": "drop_block"}
+    return {**thinking, "block_binding": thinking.get("block_binding", drops)}
 
 
 def _fitting(

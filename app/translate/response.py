@@ -54,9 +54,13 @@ def to_chat_completion(messages: Sequence[Mapping[str, Any]], context: ReplyCont
 def _to_choice(message: Mapping[str, Any], context: ReplyContext, index: int) -> tuple[dict[str, Any], list[str]]:
     """(the choice, warnings that arose with the answer)."""
     stop_reason = message.get("stop_reason") or ""
+    stop_sequence = message.get("stop_sequence")
     content = message.get("content") or []
     seen = _seen(content, context)
-    text, calls, stopped_at = seen.text, seen.calls, seen.stopped_at
+    text, calls = seen.text, seen.calls
+    if seen.stopped_at is not None:  # what follows was not asked for
+        content = content[: seen.block_count]
+        stop_reason, stop_sequence = "stop_sequence", seen.stopped_at
     if context.text_is_call_of is not None and text:
         calls = [call_of_text(text, str(message.get("id")), context)]
         text = ""
@@ -76,17 +80,12 @@ def _to_choice(message: Mapping[str, Any], context: ReplyContext, index: int) ->
         answer["refusal"] = refusal_text(message.get("stop_details"))
     if context.shows_anthropic_content:
         answer["provider_specific_fields"] = {"anthropic_content": shown_content(content)}
-    reason = "stop" if stopped_at is not None else finish_reason_of(stop_reason, bool(calls), context)
     choice = {
         "index": index,
         "message": answer,
         "logprobs": None,
-        "finish_reason": reason,
-        **choice_extras(
-            stop_reason if stopped_at is None else "stop_sequence",
-            message.get("stop_sequence") if stopped_at is None else stopped_at,
-            message.get("stop_details"),
-        ),
+        "finish_reason": finish_reason_of(stop_reason, bool(calls), context),
+        **choice_extras(stop_reason, stop_sequence, message.get("stop_details")),
     }
     return choice, [*message.get(LATE_WARNINGS, ()), *late_warnings(stop_reason, content)]
 
@@ -105,8 +104,10 @@ def _reasoning(content: Sequence[dict[str, Any]], message: Mapping[str, Any]) ->
 
 @dataclass
 class _Seen:
-    """What the client sees of the content, up to where the gateway stops; `stopped_at` is the stop string met."""
+    """What the client sees of the first `block_count` blocks; `stopped_at` is the stop string met in the last of
+    them."""
 
+    block_count: int = 0
     text: str = ""
     calls: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
@@ -118,15 +119,15 @@ def _seen(content: Sequence[Mapping[str, Any]], context: ReplyContext) -> _Seen:
     seen = _Seen()
     has_answer_call = any(_is_answer_call(block, context) for block in content)
     for block in content:
+        seen.block_count += 1
         if _is_answer_call(block, context):
             seen.text += filters.feed(_arguments(block))
         elif block["type"] == "text" and not has_answer_call:
             start = len(seen.text)
             seen.text += filters.feed(block.get("text") or "")
-            if filters.met is None:
-                seen.annotations += to_annotations(
-                    block.get("citations"), start, len(seen.text), of_documents=context.cites_documents
-                )
+            seen.annotations += to_annotations(
+                block.get("citations"), start, len(seen.text), of_documents=context.cites_documents
+            )
         elif block["type"] == "tool_use":
             seen.text += filters.release()
             seen.calls.append(_to_tool_call(block, context))

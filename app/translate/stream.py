@@ -90,8 +90,8 @@ class _Choice:
         self._filters = text_filters(context)
         self._calls: dict[int, _OpenCall] = {}
         self._call_count = 0
-        self._answer_calls: set[int] = set()
-        """Open blocks whose arguments are the answer's text."""
+        self._answer_calls: dict[int, bool] = {}
+        """Open blocks whose arguments are the answer's text, and whether there was any of it."""
         self._thinking: dict[int, _OpenThinking] = {}
         self._thinking_count = 0
         self._texts: dict[int, _OpenText] = {}
@@ -162,9 +162,9 @@ class _Choice:
                 self._thinking[index] = _OpenThinking(dict(block))
                 return []
             case "tool_use" if block["name"] == self._context.call_is_text_of:
-                self._answer_calls.add(index)
                 self._has_answered = True
                 self._prose.clear()
+                self._answer_calls[index] = bool(block.get("input"))
                 return self._filtered(exact_json.dumps(block["input"]).decode()) if block.get("input") else []
             case "tool_use":
                 return self._call_start(index, block)
@@ -180,6 +180,7 @@ class _Choice:
                 return self._text(delta["text"]) if event["index"] in self._texts else []
             case "input_json_delta":
                 if event["index"] in self._answer_calls:
+                    self._answer_calls[event["index"]] |= bool(delta["partial_json"])
                     return self._filtered(delta["partial_json"])
                 return self._call_arguments(event["index"], delta["partial_json"])
             case "thinking_delta":
@@ -208,7 +209,8 @@ class _Choice:
                 return []
             arguments = exact_json.dumps(call.initial_input or {}).decode()
             return self._call_chunk({"index": call.index, "function": {"arguments": arguments}})
-        self._answer_calls.discard(index)
+        if self._answer_calls.pop(index, True) is False:
+            return self._filtered("{}")
         thinking = self._thinking.pop(index, None)
         if thinking is not None:
             return self._thinking_end(index, thinking)

@@ -73,9 +73,11 @@ class Answer:
             yield from self._part(offset)
             if self._next is None:
                 return
-            offset = sum(len(part.get("content") or ()) for part in self._parts.whole)
+            offset = len(self._parts.content())
+            joint = self._parts.joint()
             self._go_on()
-            yield []
+            yield [event for block in joint for event in _as_events(block, offset)]
+            offset += len(joint)
 
     def _part(self, offset: int) -> Iterator[list[Event]]:
         """The events of one message; `_next` then says how the answer goes on. `offset` counts the blocks before it."""
@@ -120,6 +122,13 @@ class Answer:
             )
         self._reply.close()
         self._reply = self._reopen(self._next)
+
+
+def _as_events(block: dict[str, Any], index: int) -> list[Event]:
+    return [
+        {"type": "content_block_start", "index": index, "content_block": block},
+        {"type": "content_block_stop", "index": index},
+    ]
 
 
 def _moved(event: Event, offset: int) -> Event:

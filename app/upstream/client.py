@@ -137,7 +137,7 @@ class UpstreamClient:
         with suppress(ValueError):  # an edge answers in HTML
             body = orjson.loads(error.response.content)
         headers = _lower_case(error.response.headers)
-        return to_upstream_error(
+        made = to_upstream_error(
             error.status_code,
             body,
             headers,
@@ -145,6 +145,8 @@ class UpstreamClient:
             request_id=headers.get("request-id"),
             secrets=self._secrets,
         )
+        made.headers = {**to_client_headers(headers, now=datetime.now(UTC)), **made.headers}
+        return made
 
     def _unreachable(self, error: Exception) -> UpstreamError:
         host = urllib.parse.urlsplit(self.connection.base_url).netloc

@@ -13,6 +13,7 @@ from app.translate.facts import ModelFacts, facts_for
 from app.translate.request import API_VERSION, API_VERSION_WITH_SAMPLING, Options, Translation, to_message_params
 from app.upstream.catalogue import OVERLAY
 
+SUMMARIZED = {"type": "adaptive", "display": "summarized"}
 HI = [{"role": "user", "content": "hi"}]
 WEATHER = {
     "type": "function",
@@ -44,7 +45,7 @@ def test_the_smallest_request_asks_for_all_that_the_model_can_write() -> None:
         "model": "claude-opus-5-5",
         "max_tokens": 128_000,
         "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
-        "thinking": {"type": "adaptive", "display": "summarized"},
+        "thinking": {**SUMMARIZED, "block_binding": {"prefix_mismatch_behavior": "drop_block"}},
     }
 
 
@@ -143,9 +144,6 @@ def test_sampling_goes_only_where_it_is_taken(
     assert made.headers["anthropic-version"] == (API_VERSION_WITH_SAMPLING if sent else API_VERSION)
 
 
-SUMMARIZED = {"type": "adaptive", "display": "summarized"}
-
-
 @pytest.mark.parametrize(
     ("model", "fields", "thinking", "effort"),
     [
@@ -181,8 +179,24 @@ def test_reasoning_follows_from_what_the_model_can(
     model: str, fields: dict[str, Any], thinking: dict[str, Any] | None, effort: str | None
 ) -> None:
     made = body(model, **fields)
-    assert made.get("thinking") == thinking
+    sent = {key: value for key, value in made.get("thinking", {}).items() if key != "block_binding"}
+    assert (sent or None) == thinking
     assert (made.get("output_config") or {}).get("effort") == effort
+
+
+def test_thinking_that_fits_no_more_is_to_be_dropped_where_it_is_bound_to_what_stood_before() -> None:
+    """In each turn, so that `thinking` does not change between them: that would cost the prompt cache."""
+    made = translated("claude-opus-5-5")
+    assert made.body["thinking"]["block_binding"] == {"prefix_mismatch_behavior": "drop_block"}
+    assert made.headers["anthropic-beta"] == "thinking-binding-controls-2026-08-01"
+    for model, fields in (
+        ("claude-opus-5", {}),
+        ("claude-sonnet-5-5", {"reasoning_effort": "none"}),
+        ("claude-opus-5-5", {"reasoning_effort": "none"}),
+    ):
+        made = translated(model, **fields)
+        assert "block_binding" not in made.body.get("thinking", {})
+        assert "anthropic-beta" not in made.headers
 
 
 def test_reasoning_is_not_shown_when_the_operator_hides_it() -> None:
