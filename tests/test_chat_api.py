@@ -443,3 +443,44 @@ def test_a_list_is_given_as_a_list(client: OpenAI) -> None:
         model="claude-opus-5-5", messages=HI, response_format={"type": "json_schema", "json_schema": schema}
     )
     assert isinstance(orjson.loads(answer.choices[0].message.content or ""), list)
+
+
+PREFILL_REFUSED = (
+    "This model does not support assistant message prefill. The conversation must end with a user message."
+)
+
+
+def order_refusal(simulator: str, message: str, times: int = 1) -> None:
+    fault = {"status": 400, "message": message}
+    requests.post(
+        f"{simulator}/_sim/faults", json={"key": LEARNING_KEY, "fault": fault, "times": times}, timeout=5
+    ).raise_for_status()
+
+
+LEARNING_KEY = "sk-ant-of-the-learning-tests"
+
+
+def test_what_a_refusal_teaches_is_tried_once_and_kept_and_told(module_gateway: Any, simulator: str) -> None:
+    gateway: Gateway = module_gateway(
+        ENABLE_ANTHROPIC_API="true", ANTHROPIC_API_KEYS=LEARNING_KEY, ANTHROPIC_API_BASE_URLS=simulator
+    )
+    body = {"model": "claude-opus-4-5", "messages": [*HI, {"role": "assistant", "content": "Well,"}]}
+
+    def sent() -> list[list[dict[str, Any]]]:
+        entries = requests.get(f"{simulator}/_sim/requests", timeout=5).json()["requests"]
+        return [e["body"]["messages"] for e in entries if e["key"] == LEARNING_KEY and e["path"] == "/v1/messages"]
+
+    order_refusal(simulator, PREFILL_REFUSED)
+    answer = gateway.post("/v1/chat/completions", body, headers=CLIENT)
+    assert answer.status_code == 200
+    assert answer.headers["x-gateway-warnings"] == "prefill_emulated"
+    gateway.post("/v1/chat/completions", body, headers=CLIENT)
+    assert [messages[-1]["role"] for messages in sent()] == ["assistant", "user", "user"]
+    details = gateway.get("/readyz").json()["connections"][0]
+    assert details["learned_from_refusals"] == {"claude-opus-4-5": ["prefill"]}
+    assert 'lesson="prefill"' in gateway.get("/metrics", headers={}).text
+
+    order_refusal(simulator, "max_tokens: 128000 > 10, which is the maximum allowed number of output tokens", 2)
+    refused = gateway.post("/v1/chat/completions", {"model": "sim-text", "messages": HI}, headers=CLIENT)
+    assert refused.status_code == 400  # once is all: what is refused again is the client's to know
+    assert len(sent()) == 5

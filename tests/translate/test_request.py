@@ -189,12 +189,8 @@ def test_thinking_that_fits_no_more_is_to_be_dropped_where_it_is_bound_to_what_s
     made = translated("claude-opus-5-5")
     assert made.body["thinking"]["block_binding"] == {"prefix_mismatch_behavior": "drop_block"}
     assert made.headers["anthropic-beta"] == "thinking-binding-controls-2026-08-01"
-    for model, fields in (
-        ("claude-opus-5", {}),
-        ("claude-sonnet-5-5", {"reasoning_effort": "none"}),
-        ("claude-opus-5-5", {"reasoning_effort": "none"}),
-    ):
-        made = translated(model, **fields)
+    for model, effort in (("claude-opus-5", None), ("claude-sonnet-5-5", "none"), ("claude-opus-5-5", "none")):
+        made = translated(model, reasoning_effort=effort)
         assert "block_binding" not in made.body.get("thinking", {})
         assert "anthropic-beta" not in made.headers
 

@@ -1,0 +1,142 @@
+"""Answers that are remembered: found again by whoever they were given to, by nobody else, and not for ever."""
+
+import logging
+import sqlite3
+import time
+
+import pytest
+from sqlalchemy import text
+
+from app.errors import DatabaseUnavailable
+from app.storage import database, remembered
+from app.storage.remembered import Scope, sweep
+
+MINE = Scope("conn_1", "key_1", "claude-opus-5-5")
+THOUGHT = b'[{"type":"thinking","thinking":"a secret thought"}]'
+
+
+@pytest.fixture
+def make(make_storage_app, either_database):
+    def make(**values):
+        return make_storage_app(**{**either_database, **values})
+
+    return make
+
+
+@pytest.fixture
+def app(make):
+    return make()
+
+
+@pytest.fixture
+def answers(app):
+    return app.extensions["dragoman"].answers
+
+
+def rows(app):
+    return database.read(app, lambda s: list(s.execute(text("SELECT name, blocks, size FROM remembered_answers"))))
+
+
+def test_an_answer_is_found_again_by_every_worker(answers, make):
+    answers.remember(MINE, [("call toolu_1", THOUGHT)])
+    for knowing in (answers, make().extensions["dragoman"].answers):
+        assert knowing.recall([MINE], ["call toolu_1", "call toolu_2"]) == {MINE: {"call toolu_1": THOUGHT}}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Scope("conn_2", "key_1", "claude-opus-5-5"),
+        Scope("conn_1", "key_2", "claude-opus-5-5"),
+        Scope("conn_1", "key_1", "claude-sonnet-5-5"),
+        Scope("conn_1key_1", "", "claude-opus-5-5"),
+    ],
+)
+def test_nobody_else_finds_it(answers, other):
+    answers.remember(MINE, [("call toolu_1", THOUGHT)])
+    assert answers.recall([other, MINE], ["call toolu_1"]) == {other: {}, MINE: {"call toolu_1": THOUGHT}}
+
+
+def test_the_database_shows_neither_names_nor_thoughts(answers, app):
+    answers.remember(MINE, [("call toolu_1", THOUGHT)])
+    assert not any(word in str(rows(app)) for word in ("toolu_1", "secret thought", "key_1", "conn_1", "opus"))
+
+
+def test_a_newer_answer_of_the_same_name_takes_the_place_of_the_older(answers, app):
+    answers.remember(MINE, [("text x", b"[1]")])
+    answers.remember(MINE, [("text x", b"[2]")])
+    assert answers.recall([MINE], ["text x"])[MINE] == {"text x": b"[2]"}
+    assert len(rows(app)) == 1
+
+
+def test_an_answer_is_forgotten_after_a_day(answers, app, monkeypatch):
+    answers.remember(MINE, [("text x", b"[1]")])
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + remembered.KEPT_S + 1)
+    assert answers.recall([MINE], ["text x"]) == {MINE: {}}
+    database.write(app, lambda session: sweep(session, int(time.time())))
+    assert rows(app) == []
+
+
+@pytest.mark.parametrize(("limit", "most", "left"), [("MOST_ROWS", 3, 3), ("MOST_BYTES", 400, 3), ("MOST_ROWS", 0, 0)])
+def test_the_oldest_go_when_there_are_too_many(answers, app, monkeypatch, limit, most, left):
+    for n in range(6):
+        answers.remember(MINE, [(f"text {n}", b"[1]")])
+    size = rows(app)[0].size
+    monkeypatch.setattr(remembered, limit, most if limit == "MOST_ROWS" else size * 3)
+    database.write(app, lambda session: sweep(session, 0))
+    assert list(answers.recall([MINE], [f"text {n}" for n in range(6)])[MINE]) == [
+        f"text {n}" for n in range(6 - left, 6)
+    ]
+
+
+def test_what_is_too_large_is_not_kept(answers, app):
+    answers.remember(MINE, [("text x", b"x" * (remembered.LARGEST_BYTES + 1))])
+    assert rows(app) == []
+
+
+def test_the_table_is_swept_while_it_is_used(answers, app, monkeypatch):
+    answers.remember(MINE, [("text old", b"[1]")])
+    database.write(app, lambda session: session.execute(text("UPDATE remembered_answers SET expires_at = 1")))
+    answers._swept_at -= 61
+    answers.remember(MINE, [("text new", b"[1]")])
+    assert len(rows(app)) == 1
+
+
+def test_an_answer_of_another_secret_key_is_not_found_and_no_error(answers, make):
+    answers.remember(MINE, [("text x", b"[1]")])
+    other = make(secret_key="another secret key of the tests").extensions["dragoman"].answers
+    assert other.recall([MINE], ["text x"]) == {MINE: {}}
+
+
+def test_one_that_cannot_be_decrypted_is_not_found(answers, app):
+    answers.remember(MINE, [("text x", b"[1]")])
+    database.write(app, lambda session: session.execute(text("UPDATE remembered_answers SET blocks = 'gAAAA'")))
+    assert answers.recall([MINE], ["text x"]) == {MINE: {}}
+
+
+def test_a_database_that_is_away_is_logged_and_never_an_error(answers, monkeypatch, caplog):
+    def away(*_):
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(database, "read", away)
+    monkeypatch.setattr(database, "write", away)
+    with caplog.at_level(logging.WARNING, "app"):
+        answers.remember(MINE, [("text x", b"[1]")])
+        assert answers.recall([MINE], ["text x"]) == {MINE: {}}
+    assert [record.message for record in caplog.records] == [
+        "an answer could not be remembered: away",
+        "no answer could be recalled: away",
+    ]
+
+
+def test_looking_up_costs_one_query_however_many_there_are(answers, app):
+    answers.remember(MINE, [(f"text {n}", b"[1]") for n in range(300)])
+    scopes = [MINE, Scope("conn_2", "key_1", "claude-opus-5-5")]
+    found = answers.recall(scopes, [f"text {n}" for n in range(300)])
+    assert len(found[MINE]) == 300
+    if app.extensions["dragoman"].settings.uses_sqlite:
+        plan = sqlite3.connect(str(database.engine_of(app).url.database)).execute(
+            "EXPLAIN QUERY PLAN SELECT blocks FROM remembered_answers WHERE name IN ('a', 'b')"
+        )
+        assert "USING INDEX" in str(plan.fetchall())
