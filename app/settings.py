@@ -203,7 +203,7 @@ class Settings:
 
     @property
     def uses_sqlite(self) -> bool:
-        return self.database_uri.startswith("sqlite")
+        return not self.database_url or self.database_url.startswith("sqlite")
 
 
 def _parse(name: str, raw: str, default: Any) -> Any:

@@ -119,7 +119,7 @@ def test_with_nothing_remembered_the_request_is_answered_all_the_same(
         deleted = connection.execute(text("DELETE FROM remembered_answers"))
         assert deleted.rowcount == 1
     engine.dispose()
-    answer = ask(gateway, with_results(message), stream=False)
+    answer = ask(start(), with_results(message), stream=False)
     assert "18 degrees" in answer["content"]
     assert [block["type"] for block in last_turn_of_claude(simulator)] == ["tool_use"]
 

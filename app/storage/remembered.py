@@ -4,16 +4,18 @@ and size. All workers and nodes share them; one that is not found is never an er
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import logging
 import time
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flask import Flask
-from sqlalchemy import delete, func, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -28,8 +30,17 @@ KEPT_S = 24 * 3600
 MOST_ROWS = 200_000
 MOST_BYTES = 512 * 1024 * 1024
 LARGEST_BYTES = 1024 * 1024
+MOST_CACHED = 10_000
+MOST_CACHED_BYTES = 8 * 1024 * 1024
 _SWEPT_EVERY_S = 60.0
 _DELETED_AT_ONCE = 5000
+
+
+_CACHED_S = 600.0
+_LOOK_UP = select(RememberedAnswerRow.name, RememberedAnswerRow.blocks).where(
+    RememberedAnswerRow.name.in_(bindparam("names", expanding=True)),
+    RememberedAnswerRow.expires_at > bindparam("now"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,16 +52,49 @@ class Scope:
     family: str
 
 
+class _Cache:
+    """What was looked up or kept lately: each turn of a conversation asks for all turns before it. None stands for what
+    was not found: an answer is kept before its client has it, so that one which was not there does not come later."""
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[str, tuple[float, bytes | None]] = OrderedDict()
+        self._size = 0
+
+    def __contains__(self, name: str) -> bool:
+        entry = self._values.get(name)
+        if entry is not None and time.monotonic() - entry[0] > _CACHED_S:
+            self._drop(name)
+            return False
+        return entry is not None
+
+    def get(self, name: str) -> bytes | None:
+        self._values.move_to_end(name)
+        return self._values[name][1]
+
+    def put(self, name: str, value: bytes | None) -> None:
+        if name in self._values:
+            self._drop(name)
+        self._values[name] = (time.monotonic(), value)
+        self._size += len(value or b"")
+        while len(self._values) > MOST_CACHED or self._size > MOST_CACHED_BYTES:
+            self._drop(next(iter(self._values)))
+
+    def _drop(self, name: str) -> None:
+        self._size -= len(self._values.pop(name)[1] or b"")
+
+
 class RememberedAnswers:
     def __init__(self, app: Flask, vault: Vault, writer: GroupedWriter) -> None:
         self._app = app
         self._vault = vault
         self._writer = writer
         self._swept_at = time.monotonic()
+        self._cache = _Cache()
 
     def remember(self, scope: Scope, answers: Iterable[tuple[str, bytes]]) -> None:
         """Keeps (name, value) pairs; committed when this returns. That one cannot be kept is logged, not raised."""
-        rows = [self._row(scope, name, value) for name, value in answers if len(value) <= LARGEST_BYTES]
+        kept = {self._hidden(scope, name): value for name, value in answers if len(value) <= LARGEST_BYTES}
+        rows = [self._row(hidden, value) for hidden, value in kept.items()]
         if not rows:
             return
         sweeps = time.monotonic() - self._swept_at > _SWEPT_EVERY_S
@@ -66,6 +110,8 @@ class RememberedAnswers:
             if sweeps:
                 sweep(session, int(time.time()))
 
+        for hidden, value in kept.items():
+            self._cache.put(hidden, value)
         try:
             self._writer.write(work)
         except DatabaseUnavailable as error:
@@ -76,29 +122,38 @@ class RememberedAnswers:
         wanted: Mapping[str, tuple[Scope, str]] = {
             self._hidden(scope, name): (scope, name) for scope in scopes for name in names
         }
-        found: dict[Scope, dict[str, bytes]] = {scope: {} for scope in scopes}
-        if not wanted:
-            return found
-        query = select(RememberedAnswerRow.name, RememberedAnswerRow.blocks).where(
-            RememberedAnswerRow.name.in_(wanted), RememberedAnswerRow.expires_at > int(time.time())
-        )
-        try:
-            rows = database.read(self._app, lambda session: [tuple(row) for row in session.execute(query)])
-        except DatabaseUnavailable as error:
-            log.warning("no answer could be recalled: %s", error.message)
-            return found
-        for hidden, token in rows:
-            scope, name = wanted[hidden]
+        known = {hidden: self._cache.get(hidden) for hidden in wanted if hidden in self._cache}
+        unknown = [hidden for hidden in wanted if hidden not in known]
+        if unknown:
             try:
-                found[scope][name] = zlib.decompress(self._vault.decrypt_bytes(token))
-            except Undecryptable:
-                continue  # of an earlier secret key, which is gone
+                stored = self._stored(unknown)
+            except DatabaseUnavailable as error:
+                log.warning("no answer could be recalled: %s", error.message)
+                stored = {}
+            else:
+                for hidden in unknown:
+                    self._cache.put(hidden, stored.get(hidden))
+            known.update(stored)
+        found: dict[Scope, dict[str, bytes]] = {scope: {} for scope in scopes}
+        for hidden, value in known.items():
+            scope, name = wanted[hidden]
+            if value is not None:
+                found[scope][name] = value
         return found
 
-    def _row(self, scope: Scope, name: str, value: bytes) -> dict[str, str | int]:
+    def _stored(self, names: Sequence[str]) -> dict[str, bytes]:
+        values = {"names": names, "now": int(time.time())}
+        rows = database.read(self._app, lambda session: [tuple(row) for row in session.execute(_LOOK_UP, values)])
+        stored = {}
+        for hidden, token in rows:
+            with contextlib.suppress(Undecryptable):  # of an earlier secret key, which is gone
+                stored[hidden] = zlib.decompress(self._vault.decrypt_bytes(token))
+        return stored
+
+    def _row(self, hidden: str, value: bytes) -> dict[str, str | int]:
         token = self._vault.encrypt_bytes(zlib.compress(value, 1))
         return {
-            "name": self._hidden(scope, name),
+            "name": hidden,
             "blocks": token,
             "size": len(token),
             "expires_at": int(time.time()) + KEPT_S,

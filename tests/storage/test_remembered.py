@@ -33,13 +33,19 @@ def answers(app):
     return app.extensions["dragoman"].answers
 
 
+@pytest.fixture
+def elsewhere(make):
+    """Another worker, which has looked nothing up yet."""
+    return lambda: make().extensions["dragoman"].answers
+
+
 def rows(app):
     return database.read(app, lambda s: list(s.execute(text("SELECT name, blocks, size FROM remembered_answers"))))
 
 
-def test_an_answer_is_found_again_by_every_worker(answers, make):
+def test_an_answer_is_found_again_by_every_worker(answers, elsewhere):
     answers.remember(MINE, [("call toolu_1", THOUGHT)])
-    for knowing in (answers, make().extensions["dragoman"].answers):
+    for knowing in (answers, elsewhere()):
         assert knowing.recall([MINE], ["call toolu_1", "call toolu_2"]) == {MINE: {"call toolu_1": THOUGHT}}
 
 
@@ -52,9 +58,10 @@ def test_an_answer_is_found_again_by_every_worker(answers, make):
         Scope("conn_1key_1", "", "claude-opus-5-5"),
     ],
 )
-def test_nobody_else_finds_it(answers, other):
+def test_nobody_else_finds_it(answers, elsewhere, other):
     answers.remember(MINE, [("call toolu_1", THOUGHT)])
-    assert answers.recall([other, MINE], ["call toolu_1"]) == {other: {}, MINE: {"call toolu_1": THOUGHT}}
+    for worker in (answers, elsewhere()):
+        assert worker.recall([other, MINE], ["call toolu_1"]) == {other: {}, MINE: {"call toolu_1": THOUGHT}}
 
 
 def test_the_database_shows_neither_names_nor_thoughts(answers, app):
@@ -62,30 +69,31 @@ def test_the_database_shows_neither_names_nor_thoughts(answers, app):
     assert not any(word in str(rows(app)) for word in ("toolu_1", "secret thought", "key_1", "conn_1", "opus"))
 
 
-def test_a_newer_answer_of_the_same_name_takes_the_place_of_the_older(answers, app):
+def test_a_newer_answer_of_the_same_name_takes_the_place_of_the_older(answers, app, elsewhere):
     answers.remember(MINE, [("text x", b"[1]")])
     answers.remember(MINE, [("text x", b"[2]")])
-    assert answers.recall([MINE], ["text x"])[MINE] == {"text x": b"[2]"}
+    for worker in (answers, elsewhere()):
+        assert worker.recall([MINE], ["text x"])[MINE] == {"text x": b"[2]"}
     assert len(rows(app)) == 1
 
 
-def test_an_answer_is_forgotten_after_a_day(answers, app, monkeypatch):
+def test_an_answer_is_forgotten_after_a_day(answers, app, elsewhere, monkeypatch):
     answers.remember(MINE, [("text x", b"[1]")])
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + remembered.KEPT_S + 1)
-    assert answers.recall([MINE], ["text x"]) == {MINE: {}}
+    assert elsewhere().recall([MINE], ["text x"]) == {MINE: {}}
     database.write(app, lambda session: sweep(session, int(time.time())))
     assert rows(app) == []
 
 
 @pytest.mark.parametrize(("limit", "most", "left"), [("MOST_ROWS", 3, 3), ("MOST_BYTES", 400, 3), ("MOST_ROWS", 0, 0)])
-def test_the_oldest_go_when_there_are_too_many(answers, app, monkeypatch, limit, most, left):
+def test_the_oldest_go_when_there_are_too_many(answers, app, elsewhere, monkeypatch, limit, most, left):
     for n in range(6):
         answers.remember(MINE, [(f"text {n}", b"[1]")])
     size = rows(app)[0].size
     monkeypatch.setattr(remembered, limit, most if limit == "MOST_ROWS" else size * 3)
     database.write(app, lambda session: sweep(session, 0))
-    assert list(answers.recall([MINE], [f"text {n}" for n in range(6)])[MINE]) == [
+    assert sorted(elsewhere().recall([MINE], [f"text {n}" for n in range(6)])[MINE]) == [
         f"text {n}" for n in range(6 - left, 6)
     ]
 
@@ -109,10 +117,10 @@ def test_an_answer_of_another_secret_key_is_not_found_and_no_error(answers, make
     assert other.recall([MINE], ["text x"]) == {MINE: {}}
 
 
-def test_one_that_cannot_be_decrypted_is_not_found(answers, app):
+def test_one_that_cannot_be_decrypted_is_not_found(answers, app, elsewhere):
     answers.remember(MINE, [("text x", b"[1]")])
     database.write(app, lambda session: session.execute(text("UPDATE remembered_answers SET blocks = 'gAAAA'")))
-    assert answers.recall([MINE], ["text x"]) == {MINE: {}}
+    assert elsewhere().recall([MINE], ["text x"]) == {MINE: {}}
 
 
 def test_a_database_that_is_away_is_logged_and_never_an_error(answers, monkeypatch, caplog):
@@ -123,17 +131,40 @@ def test_a_database_that_is_away_is_logged_and_never_an_error(answers, monkeypat
     monkeypatch.setattr(database, "write", away)
     with caplog.at_level(logging.WARNING, "app"):
         answers.remember(MINE, [("text x", b"[1]")])
-        assert answers.recall([MINE], ["text x"]) == {MINE: {}}
+        assert answers.recall([MINE], ["text y"]) == {MINE: {}}
     assert [record.message for record in caplog.records] == [
         "an answer could not be remembered: away",
         "no answer could be recalled: away",
     ]
 
 
-def test_looking_up_costs_one_query_however_many_there_are(answers, app):
+def test_what_was_looked_up_or_kept_lately_is_not_asked_for_again(answers, elsewhere, monkeypatch):
+    answers.remember(MINE, [("text x", b"[1]")])
+    worker = elsewhere()
+    assert worker.recall([MINE], ["text x", "text y"]) == {MINE: {"text x": b"[1]"}}
+
+    def refuse(*_):
+        raise AssertionError("a query")
+
+    monkeypatch.setattr(database, "read", refuse)
+    for known in (worker, answers):
+        assert known.recall([MINE], ["text x"]) == {MINE: {"text x": b"[1]"}}
+    assert worker.recall([MINE], ["text x", "text y"]) == {MINE: {"text x": b"[1]"}}
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_CACHED", 2), ("MOST_CACHED_BYTES", 6)])
+def test_what_is_known_without_asking_is_bounded(answers, monkeypatch, limit, most):
+    monkeypatch.setattr(remembered, limit, most)
+    for n in range(5):
+        answers.remember(MINE, [(f"text {n}", b"[1]")])
+    assert len(answers._cache._values) == 2
+    assert answers._cache._size == 6
+
+
+def test_looking_up_costs_one_query_however_many_there_are(answers, app, elsewhere):
     answers.remember(MINE, [(f"text {n}", b"[1]") for n in range(300)])
     scopes = [MINE, Scope("conn_2", "key_1", "claude-opus-5-5")]
-    found = answers.recall(scopes, [f"text {n}" for n in range(300)])
+    found = elsewhere().recall(scopes, [f"text {n}" for n in range(300)])
     assert len(found[MINE]) == 300
     if app.extensions["dragoman"].settings.uses_sqlite:
         plan = sqlite3.connect(str(database.engine_of(app).url.database)).execute(
