@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
 import openai
 import orjson
 import pydantic
@@ -69,8 +70,19 @@ def test_the_sdk_lists_models(client: OpenAI) -> None:
     assert models["claude-opus-5-5"].owned_by == "anthropic"
     assert models["gpt-4o"].to_dict()["alias_of"] == "sim-text"
     assert client.models.retrieve("anthropic/claude-opus-5.5").id == "claude-opus-5-5"
+    assert client.models.retrieve("claude-haiku-4-5").id == "claude-haiku-4-5-20251001"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("claude-nope")
+
+
+def test_anthropics_own_sdk_lists_models_on_the_same_path(running: Gateway) -> None:
+    with anthropic.Anthropic(base_url=running.url, api_key=CLIENT_KEY, max_retries=0) as client:
+        models = {model.id: model for model in client.models.list(limit=100)}
+        assert models["claude-opus-5-5"].display_name == "Claude Opus 5.5"
+        assert models["claude-opus-5-5"].max_tokens == 128_000
+        assert models["claude-opus-5-5"].capabilities is not None
+        found = client.models.retrieve("claude-haiku-4-5")
+        assert (found.type, found.id, found.created_at.year) == ("model", "claude-haiku-4-5-20251001", 2025)
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1//models", "/v1/models/", "/models"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response, g, request
 
 from app.api import endpoint
 from app.errors import ModelNotFound
 from app.schemas.models import ModelListSchema, ModelSchema
 from app.services import services, upstream
-from app.translate.models import to_model_object
+from app.translate.models import to_anthropic_list, to_anthropic_model, to_model_object
+from app.upstream.catalogue import snapshot_of
 
 blueprint = Blueprint("models", __name__)
 
@@ -19,30 +20,40 @@ blueprint = Blueprint("models", __name__)
 @blueprint.get("/v1/models")
 @endpoint("client", "List the models", answers={200: ModelListSchema})
 def list_models() -> Response:
-    return _json({"object": "list", "data": _models()})
+    if _is_anthropics_client():
+        return _json(to_anthropic_list(_entries()))
+    return _list()
 
 
 @blueprint.get("/models")
 @endpoint("client_or_admin", "List the configured models with capabilities and limits", answers={200: ModelListSchema})
 def list_configured_models() -> Response:
-    return _json({"object": "list", "data": _models()})
+    return _list()
 
 
 @blueprint.get("/v1/models/<path:model>")
 @endpoint("client", "Look one model up", answers={200: ModelSchema})
 def get_model(model: str) -> Response:
-    gateway = services()
-    snapshot = gateway.config.snapshot
+    snapshot = services().config.snapshot
     wanted = upstream().catalogue.route(model, snapshot, _allowed()).model
-    found = next((m for m in _models() if m["id"] in (model, wanted)), None)
+    names = (model, wanted, snapshot_of(wanted))
+    found = next((entry for entry in _entries() if entry["id"] in names), None)
     if found is None:
         raise ModelNotFound(model)
-    return _json(found)
+    return _json(to_anthropic_model(found) if _is_anthropics_client() else to_model_object(found))
 
 
-def _models() -> list[dict[str, Any]]:
-    gateway = services()
-    return [to_model_object(entry) for entry in upstream().catalogue.models(gateway.config.snapshot, _allowed())]
+def _is_anthropics_client() -> bool:
+    """Both APIs have this path; only Anthropic's asks for a version."""
+    return "anthropic-version" in request.headers
+
+
+def _list() -> Response:
+    return _json({"object": "list", "data": [to_model_object(entry) for entry in _entries()]})
+
+
+def _entries() -> list[dict[str, Any]]:
+    return upstream().catalogue.models(services().config.snapshot, _allowed())
 
 
 def _allowed() -> tuple[str, ...] | None:

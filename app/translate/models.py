@@ -1,22 +1,27 @@
-"""Models in OpenAI's list format, with the fields that other clients look for.
+"""Models in OpenAI's list format, with the fields that other clients look for; and in Anthropic's, for its clients.
 
-https://platform.openai.com/docs/api-reference/models/object
+https://platform.openai.com/docs/api-reference/models/object, https://docs.anthropic.com/en/api/models-list
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 SUPPORTED_PARAMETERS = (
     "max_completion_tokens",
     "max_tokens",
+    "n",
     "parallel_tool_calls",
+    "reasoning",
     "reasoning_effort",
+    "response_format",
     "stop",
     "stream",
     "tool_choice",
     "tools",
+    "web_search_options",
 )
 
 
@@ -49,3 +54,29 @@ def to_model_object(info: Mapping[str, Any]) -> dict[str, Any]:
         if info.get(name):
             model[name] = info[name]
     return model
+
+
+def to_anthropic_model(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The same entry as Anthropic describes a model."""
+    created = datetime.fromtimestamp(info.get("created") or 0, UTC)
+    return {
+        "type": "model",
+        "id": info["id"],
+        "display_name": info.get("name") or info["id"],
+        "created_at": created.isoformat().replace("+00:00", "Z"),
+        "lifecycle": info.get("lifecycle") or "active",
+        "retires_at": info.get("retires_at"),
+        "max_input_tokens": info.get("max_input_tokens"),
+        "max_tokens": info.get("max_tokens"),
+        "capabilities": info.get("capabilities"),
+    }
+
+
+def to_anthropic_list(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All in one page."""
+    return {
+        "data": [to_anthropic_model(info) for info in models],
+        "has_more": False,
+        "first_id": models[0]["id"] if models else None,
+        "last_id": models[-1]["id"] if models else None,
+    }

@@ -227,6 +227,11 @@ def canonical_name(requested: str, snapshot: ConfigSnapshot) -> str:
     return _without_dots(_PROVIDER_PREFIX.sub("", requested))
 
 
+def snapshot_of(model: str) -> str:
+    """The dated id that a short one of earlier models stands for."""
+    return next((id for id, entry in OVERLAY.items() if model in entry["aliases"]), model)
+
+
 def _id_on(connection: Connection, model: str) -> str | None:
     """The model's id at this connection, None where the connection does not serve it."""
     if connection.prefix_id:
