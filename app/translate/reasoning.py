@@ -81,7 +81,7 @@ def to_reasoning(
 def _verbatim(wish: _Wish, facts: ModelFacts, exposed: bool) -> Reasoning:
     thinking = dict(wish.own or {})
     thinking.setdefault("display", "summarized" if exposed else "omitted")
-    return Reasoning(thinking, _nearest(wish.level, facts.effort), asked_for=True, exposed=exposed)
+    return Reasoning(thinking, nearest(wish.level, facts.effort), asked_for=True, exposed=exposed)
 
 
 def _wish(request: Mapping[str, Any]) -> _Wish:
@@ -175,7 +175,7 @@ def _adaptive(wish: _Wish, facts: ModelFacts, exposed: bool, *, small: bool) -> 
         return Reasoning({"type": "adaptive", "display": display}, effort, asked_for=False, exposed=exposed)
     level = wish.level or _level_for_budget(wish.budget or 0)
     return Reasoning(
-        {"type": "adaptive", "display": display}, _nearest(level, facts.effort), asked_for=True, exposed=exposed
+        {"type": "adaptive", "display": display}, nearest(level, facts.effort), asked_for=True, exposed=exposed
     )
 
 
@@ -194,11 +194,11 @@ def _manual(
         budget = _LEAST_BUDGET
     own = wish.own if wish.own is not None and wish.own["type"] == "enabled" else {}
     thinking = {"type": "enabled", **own, "budget_tokens": budget}
-    effort = _nearest(wish.level, facts.effort) if wish.level else None
+    effort = nearest(wish.level, facts.effort) if wish.level else None
     return Reasoning(thinking, effort, asked_for=True, exposed=exposed)
 
 
-def _nearest(level: str | None, levels: tuple[str, ...]) -> str | None:
+def nearest(level: str | None, levels: tuple[str, ...]) -> str | None:
     """`level`, or the next lower one that the model has: never more than was asked for. None: the model has none."""
     while level is not None and level not in levels:
         level = _NEXT_LOWER.get(level)

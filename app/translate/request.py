@@ -24,7 +24,7 @@ from app.translate.memory import asked_digest
 from app.translate.messages import Conversation, SystemPlacement, to_conversation
 from app.translate.notes import Note, Notes
 from app.translate.output_format import to_output_format
-from app.translate.reasoning import Reasoning, to_reasoning
+from app.translate.reasoning import LEVELS, Reasoning, nearest, to_reasoning
 from app.translate.sampling import to_sampling
 from app.translate.search import WEB_SEARCH, to_web_search
 from app.translate.thinking import BINDING_BETA
@@ -175,7 +175,7 @@ def to_message_params(
         "tool_choice": tool_choice,
         "thinking": _with_binding(reasoning.thinking, facts, notes),
         "output_config": _output_config(
-            request, {name: value for name, value in effort_and_format.items() if value}, reasoning, notes
+            request, {name: value for name, value in effort_and_format.items() if value}, reasoning, facts, notes
         ),
         "stop_sequences": stop_sequences,
         "metadata": _metadata(request),
@@ -266,13 +266,16 @@ def _with_answer_tool(
 
 
 def _output_config(
-    request: Mapping[str, Any], made: dict[str, Any], reasoning: Reasoning, notes: Notes
+    request: Mapping[str, Any], made: dict[str, Any], reasoning: Reasoning, facts: ModelFacts, notes: Notes
 ) -> dict[str, Any]:
     config = to_output_config(request, made, notes)
+    asked = config.get("effort")
     thinks_less = reasoning.thinking is not None and reasoning.thinking["type"] in ("disabled", "between_tools")
-    if thinks_less and config.get("effort") in ("xhigh", "max"):
-        notes.warn("effort_lowered", "output_config.effort", "Without thinking, high is the most effort there is.")
-        config["effort"] = "high"
+    most = tuple(level for level in facts.effort if not thinks_less or level not in ("xhigh", "max"))
+    if asked in LEVELS and asked not in most:
+        notes.warn("effort_lowered", "output_config.effort", f"{facts.id} takes no effort of {asked} here.")
+        level = nearest(asked, most)
+        config = {**config, "effort": level} if level else {k: v for k, v in config.items() if k != "effort"}
     return config
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from app.errors import InvalidRequest
 from app.schemas.chat import chat_request
 from app.simulator.models import catalogue
+from app.simulator.signatures import Binding, sign
 from app.simulator.validator import validate
 from app.translate.facts import facts_for
 from app.translate.request import Options, Translation, to_message_params
@@ -34,12 +35,36 @@ file_part = st.sampled_from(
 call_ids = st.sampled_from(["call_0", "call_1", "functions.get:0", "", "toolu_x"])
 arguments = st.sampled_from(["", "{}", '{"a": 1}', '{"a"', "[]", "null", '{}{"b": 2}', "  "])
 names = st.sampled_from(["get_weather", "mcp.files/read", "x" * 70, "späh"])
-call = st.builds(
+call: st.SearchStrategy[dict[str, Any]] = st.builds(
     lambda id, name, arguments: {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}},
     call_ids,
     names,
     arguments,
+) | st.builds(
+    lambda id, name: {"id": id, "type": "custom", "custom": {"name": name, "input": "raw text"}}, call_ids, names
 )
+FAMILIES = ("claude-opus-5-5", "claude-haiku-4-5", "claude-sonnet-4-6")
+
+
+def signed(family: str) -> dict[str, Any]:
+    return {"type": "thinking", "thinking": "Hm.", "signature": sign("Hm.", Binding(family))}
+
+
+families = st.sampled_from(FAMILIES)
+native_part = st.builds(signed, families) | st.just({"type": "tool_use", "id": "toolu_n", "name": "f", "input": {}})
+detail = st.builds(
+    lambda family, index, place: {
+        "type": "reasoning.text",
+        "text": "Hm.",
+        "signature": signed(family)["signature"],
+        "format": "anthropic-claude-v1",
+        "index": index,
+        **({"block_index": place} if place is not None else {}),
+    },
+    families,
+    st.integers(0, 2),
+    st.none() | st.integers(0, 4),
+) | st.just({"type": "reasoning.summary", "summary": "unsigned"})
 content = text | st.lists(text_part, max_size=3) | st.none()
 message = st.one_of(
     st.fixed_dictionaries({"role": st.sampled_from(["system", "developer"]), "content": content}),
@@ -48,7 +73,13 @@ message = st.one_of(
         optional={"name": text},
     ),
     st.fixed_dictionaries(
-        {"role": st.just("assistant"), "content": content}, optional={"tool_calls": st.lists(call, max_size=3)}
+        {"role": st.just("assistant"), "content": content | st.lists(text_part | native_part, max_size=3)},
+        optional={
+            "tool_calls": st.lists(call, max_size=3),
+            "reasoning_details": st.lists(detail, max_size=3),
+            "thinking_blocks": st.lists(st.builds(signed, families), max_size=2),
+            "reasoning_content": text,
+        },
     ),
     st.fixed_dictionaries({"role": st.just("tool"), "tool_call_id": call_ids, "content": content}),
 )
@@ -69,7 +100,14 @@ tool: st.SearchStrategy[dict[str, Any]] = st.builds(
         ]
     ),
     st.booleans() | st.none(),
-)
+) | st.builds(lambda name: {"type": "custom", "custom": {"name": name, "format": {"type": "text"}}}, names)
+
+
+def name_of(tool: dict[str, Any]) -> str:
+    described = tool.get("function") or tool.get("custom") or tool
+    return str(described["name"])
+
+
 request: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
         "model": st.sampled_from([*OVERLAY, "claude-haiku-4-5", "claude-opus-4-5"]),
@@ -81,8 +119,19 @@ request: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "top_p": st.sampled_from([0.1, 0.97, 1]),
         "top_k": st.sampled_from([-1, 0, 5]),
         "stop": st.sampled_from(["x", "\n", ["a", " ", "a"], []]),
-        "tools": st.lists(tool, max_size=3, unique_by=lambda t: str(t["function"]["name"])),
-        "tool_choice": st.sampled_from(["auto", "none", "required", None]),
+        "tools": st.lists(tool, max_size=3, unique_by=name_of),
+        "tool_choice": st.sampled_from(
+            [
+                *("auto", "none", "required", None),
+                {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}},
+            ]
+        ),
+        "web_search_options": st.sampled_from([{}, {"search_context_size": "low"}]),
+        "thinking": st.sampled_from([None, {"type": "disabled"}, {"type": "enabled", "budget_tokens": 2000}]),
+        "output_config": st.sampled_from([None, {"effort": "low"}]),
+        "container": st.just("container_1"),
+        "n": st.sampled_from([1, 3]),
+        "prompt_cache_key": text,
         "parallel_tool_calls": st.booleans(),
         "reasoning_effort": st.sampled_from(["none", "minimal", "low", "medium", "high", "xhigh", "max", None]),
         "user": text,
@@ -138,6 +187,30 @@ def test_any_valid_conversation_becomes_a_request_that_the_api_takes(body: dict[
     model = SIMULATED.find(sent["model"])
     assert model is not None
     validate(sent, made.headers, model)
+
+
+@thorough
+@given(request)
+def test_the_next_turn_begins_with_the_same_bytes(body: dict[str, Any]) -> None:
+    """Prompt caches, and thinking that is bound to what stood before it, hang on that."""
+    body = {**body, "messages": [*body["messages"], {"role": "user", "content": "Well?"}]}
+    longer = [*body["messages"], {"role": "assistant", "content": "Well."}, {"role": "user", "content": "Go on."}]
+    try:
+        before = translated(body).body
+        after = translated({**body, "messages": longer}).body
+    except InvalidRequest:
+        return
+    for kept in ("system", "tools", "tool_choice"):
+        assert orjson.dumps(after.get(kept)) == orjson.dumps(before.get(kept))
+    assert without_breakpoints(after["messages"][: len(before["messages"])]) == without_breakpoints(before["messages"])
+
+
+def without_breakpoints(messages: Any) -> bytes:
+    """Of more than four the latest are kept, so that they wander; they count for nothing else."""
+    for message in messages:
+        for block in message["content"]:
+            block.pop("cache_control", None)
+    return orjson.dumps(messages)
 
 
 @thorough
