@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from app.errors import UntranslatableRequest
+from app.translate.native import THINKING
 from app.translate.notes import Notes
 
 Control = dict[str, Any]
@@ -58,9 +59,12 @@ def _control(ttl: str | None) -> Control:
 
 
 def mark_last(blocks: list[dict[str, Any]], control: Control | None) -> None:
-    """A message's own breakpoint stands on its last block."""
-    if control is not None and blocks:
-        blocks[-1]["cache_control"] = control
+    """A message's own breakpoint stands on its last block; thinking takes none."""
+    if control is None:
+        return
+    last = next((block for block in reversed(blocks) if block.get("type") not in THINKING), None)
+    if last is not None:
+        last["cache_control"] = control
 
 
 def apply_caching(body: dict[str, Any], request: Mapping[str, Any], caching: Caching, notes: Notes) -> None:

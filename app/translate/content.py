@@ -16,7 +16,7 @@ from typing import Any
 
 from app.errors import UntranslatableRequest, shown
 from app.translate.caching import mark_last, to_cache_control
-from app.translate.native import FILES_BETA, IN_ASSISTANT, IN_USER, THINKING, to_native_block
+from app.translate.native import FILES_BETA, IN_ASSISTANT, IN_USER, to_native_block
 from app.translate.notes import Notes
 
 Block = dict[str, Any]
@@ -100,9 +100,7 @@ def _to_blocks(content: Any, param: str, parts: Mapping[str, Part], where: str, 
                 code="invalid_value",
             )
         block = known.convert(part, path, notes)
-        control = to_cache_control(part, path)
-        if control is not None and block["type"] not in THINKING:  # thinking takes no breakpoint
-            block["cache_control"] = control
+        mark_last([block], to_cache_control(part, path))
         blocks.append(block)
     return blocks
 

@@ -50,7 +50,10 @@ _NAMES: Mapping[Any, str] = {str: "a string", dict: "an object", list: "an array
 
 
 def to_native_block(part: Mapping[str, Any], path: str, notes: Notes) -> dict[str, Any]:
-    """A copy of `part`. Raises UntranslatableRequest for one that lacks what its type needs."""
+    """A copy of `part` without its breakpoint, which is checked elsewhere.
+
+    Raises UntranslatableRequest for one that lacks what its type needs.
+    """
     for name, kind in _REQUIRED[part["type"]].items():
         if not isinstance(part.get(name), kind):
             raise UntranslatableRequest(
@@ -59,7 +62,7 @@ def to_native_block(part: Mapping[str, Any], path: str, notes: Notes) -> dict[st
                 code="missing_required_parameter" if part.get(name) is None else "invalid_type",
             )
     note_betas(part, notes)
-    return dict(part)
+    return {name: value for name, value in part.items() if name not in ("cache_control", "prompt_cache_breakpoint")}
 
 
 def note_betas(block: Mapping[str, Any], notes: Notes) -> None:

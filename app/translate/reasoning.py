@@ -123,6 +123,7 @@ def _wish_of_thinking(thinking: Any, request: Mapping[str, Any]) -> _Wish:
         return _Wish("none", own=thinking)
     exposed = thinking.get("display") != "omitted"
     level = _level(request.get("reasoning_effort"), "reasoning_effort")
+    level = None if level == "none" else level  # Anthropic's own form goes before OpenAI's
     budget = thinking.get("budget_tokens")
     if budget is not None and (type(budget) is not int or budget < _LEAST_BUDGET):
         raise UntranslatableRequest(

@@ -105,3 +105,14 @@ def test_caching_that_is_switched_off_is_told_to_those_who_ask() -> None:
     made = translated([{"role": "user", "content": [part("a", FIVE)]}], "off")
     assert controls(made.body) == []
     assert made.reply.warnings == ("caching_off",)
+
+
+def test_a_breakpoint_never_comes_to_stand_on_thinking() -> None:
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "s", "cache_control": FIVE}
+    blank = {"type": "text", "text": " ", "cache_control": FIVE}
+    said = {"type": "text", "text": "Well."}
+    for content in ([thought, said], [thought, blank, said], [said, thought, blank]):
+        message = {"role": "assistant", "content": content, "cache_control": FIVE}
+        made = translated([*HI, message, *HI]).body
+        blocks = made["messages"][1]["content"]
+        assert [b["type"] for b in blocks if "cache_control" in b] == ["text"]
