@@ -119,7 +119,7 @@ def _brings_all(message: Mapping[str, Any], path: str, family: str) -> bool:
 
 
 def _text_of(blocks: Sequence[Block]) -> str:
-    return "".join(block["text"] for block in blocks if block["type"] == "text").strip()
+    return "".join(block.get("text") or "" for block in blocks if block["type"] == "text").strip()
 
 
 def _can_be_sent_again(block: Mapping[str, Any]) -> bool:

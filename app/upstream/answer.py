@@ -58,7 +58,8 @@ class Answer:
                 for _ in self._part(0):
                     pass
             else:
-                self._next = self._parts.add(self._reply.message)
+                with understanding():
+                    self._next = self._parts.add(self._reply.message)
             if self._next is None:
                 return
             self._go_on()
@@ -81,6 +82,7 @@ class Answer:
 
     def _part(self, offset: int) -> Iterator[list[Event]]:
         """The events of one message; `_next` then says how the answer goes on. `offset` counts the blocks before it."""
+        is_later = bool(self._parts.whole)
         accumulator = MessageAccumulator()
         held: list[Event] = []
         for batch in self._reply.batches():
@@ -96,7 +98,7 @@ class Answer:
                         passed += self._ending(held, event)
                     else:
                         passed.append(event)
-                if offset:
+                if is_later:
                     passed = [_moved(event, offset) for event in passed if event.get("type") != "message_start"]
             yield passed
 
