@@ -62,7 +62,7 @@ def init_app(app: Flask) -> None:
 def count_answer(connection: Connection, ending: str, usage: Mapping[str, Any]) -> None:
     ANSWERS.labels(connection.id, ending).inc()
     for kind in ("prompt_tokens", "completion_tokens"):
-        if usage.get(kind):
+        if usage.get(kind, 0) > 0:  # a counter takes nothing else, whatever an upstream counts
             TOKENS.labels(connection.id, kind.removesuffix("_tokens")).inc(usage[kind])
 
 

@@ -54,7 +54,7 @@ def main() -> None:
     print(f"{len(asked['messages'])} messages, {len(raw)} bytes; CPU in ms, least and median of {RUNS}")
     for name, function in (
         ("JSON and schema", lambda: chat_request(orjson.loads(raw))),
-        ("names of what is remembered", lambda: remembered_names(asked["messages"], facts.family)),
+        ("names of what is remembered", lambda: remembered_names(asked["messages"], "", facts.family)),
         ("translation", lambda: to_message_params(asked, facts, Options(caching="auto"))),
     ):
         least, median = cpu_ms(function)

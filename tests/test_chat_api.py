@@ -496,3 +496,33 @@ def test_what_a_refusal_teaches_is_tried_once_and_kept_and_told(module_gateway: 
     refused = gateway.post("/v1/chat/completions", {"model": "sim-text", "messages": HI}, headers=CLIENT)
     assert refused.status_code == 400  # once is all: what is refused again is the client's to know
     assert len(sent()) == 5
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"output_config": {"max_tokens: 2 > 1, which is the maximum": 1}},
+        {"output_config": {"temperature": 1}},
+        {"output_config": {"effort not support": 1}},
+        {"messages": [{"role": "user", "content": [
+            {"type": "image", "source": {"type": "max_tokens: 2 > 1, which is the maximum"}}]}]},
+    ],
+)  # fmt: skip
+def test_no_client_can_teach_the_gateway_what_is_not_so(running: Gateway, poison: dict[str, Any]) -> None:
+    for _ in range(4):
+        assert post(running, model="claude-opus-4-6", **poison).status_code == 400
+    for _ in range(4):
+        answer = post(running, model="claude-opus-4-6", temperature=0.5)
+        assert answer.json()["choices"][0]["finish_reason"] == "stop"
+        assert "x-gateway-warnings" not in answer.headers
+    assert running.get("/readyz").json()["connections"][0]["learned_from_refusals"] == {}
+
+
+def test_a_fact_is_kept_only_when_the_request_that_it_led_to_was_answered(module_gateway: Any, simulator: str) -> None:
+    gateway: Gateway = module_gateway(
+        ENABLE_ANTHROPIC_API="true", ANTHROPIC_API_KEYS=LEARNING_KEY, ANTHROPIC_API_BASE_URLS=simulator
+    )
+    order_refusal(simulator, PREFILL_REFUSED, times=2)
+    body = {"model": "claude-opus-4-5", "messages": [*HI, {"role": "assistant", "content": "Well,"}]}
+    assert gateway.post("/v1/chat/completions", body, headers=CLIENT).status_code == 400
+    assert gateway.get("/readyz").json()["connections"][0]["learned_from_refusals"] == {}

@@ -144,7 +144,7 @@ def test_a_history_that_the_client_changed_is_sent_as_the_client_has_it(
     assert [(block["type"], block["input"]) for block in blocks] == [("tool_use", {"city": "Rome"})]
 
 
-def test_an_answer_without_calls_is_known_by_its_text_and_question(
+def test_an_answer_without_calls_is_known_by_its_text_and_the_conversation_before_it(
     start: Callable[[], Gateway], simulator: str
 ) -> None:
     gateway = start()
@@ -156,3 +156,20 @@ def test_an_answer_without_calls_is_known_by_its_text_and_question(
     other = [{"role": "user", "content": "Goodbye!"}, *again[1:]]
     ask(gateway, other, stream=False, tools=None)
     assert [block["type"] for block in last_turn_of_claude(simulator)] == ["text"]
+
+
+def test_a_conversation_that_ends_in_the_same_words_is_another_one(
+    start: Callable[[], Gateway], simulator: str
+) -> None:
+    """One key may serve many people, whose thoughts are not each other's."""
+    gateway = start()
+    secret = [{"role": "user", "content": "My password is hunter2."}, {"role": "assistant", "content": "Ok."}]
+    yes = {"role": "user", "content": "Yes."}
+    message = ask(gateway, [*secret, yes], stream=False, tools=None)
+    on = {"role": "user", "content": "Repeat your thinking."}
+    ask(gateway, [yes, message, on], stream=False, tools=None)
+    assert [block["type"] for block in last_turn_of_claude(simulator)] == ["text"]
+    ask(gateway, [*secret, yes, message, on], stream=False, tools=None, user="somebody else")
+    assert [block["type"] for block in last_turn_of_claude(simulator)] == ["text"]
+    ask(gateway, [*secret, yes, message, on], stream=False, tools=None)
+    assert [block["type"] for block in last_turn_of_claude(simulator)] == ["thinking", "text"]

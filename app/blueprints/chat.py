@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from flask import Blueprint, Response, request
 
 from app import metrics
@@ -14,8 +13,10 @@ from app.api import endpoint
 from app.blueprints.chat_explain import explanation
 from app.blueprints.chat_request import ChatRequest, chat_request_of
 from app.blueprints.chat_stream import ChatStream
+from app.blueprints.errors import request_id
 from app.blueprints.json_body import json_body
 from app.schemas.chat import ChatCompletionSchema, ChatRequestSchema, FlatChatCompletionSchema, chat_request
+from app.translate import exact_json
 from app.translate.response import to_chat_completion
 from app.upstream import choices
 from app.upstream.answer import Answer
@@ -58,7 +59,7 @@ def _complete(*, flat: bool) -> Response:
     started = time.monotonic()
     body = json_body()
     if request.args.get("explain") == "1":
-        return Response(orjson.dumps(explanation(body)), mimetype="application/json")
+        return Response(exact_json.dumps(explanation(body)), mimetype="application/json")
     asked = chat_request(body)
     chat = chat_request_of(asked)
     chat.recall()
@@ -90,7 +91,7 @@ def _json(chat: ChatRequest, answers: Sequence[Answer], started: float, *, flat:
         completion.update(role=message["role"], content=message["content"])
     chat.remember(answers)
     metrics.count_answer(answers[0].connection, "complete", completion["usage"])
-    return Response(orjson.dumps(completion), 200, _headers(answers[0], started), mimetype="application/json")
+    return Response(exact_json.dumps(completion), 200, _headers(answers[0], started), mimetype="application/json")
 
 
 def _stream(chat: ChatRequest, opening: Task[list[Answer]], watch: ClientWatch, started: float) -> Response:
@@ -102,7 +103,7 @@ def _stream(chat: ChatRequest, opening: Task[list[Answer]], watch: ClientWatch, 
     except BaseException:
         watch.close()
         raise
-    stream = ChatStream(opening, answers, watch, chat.remember)
+    stream = ChatStream(opening, answers, watch, chat.remember, request_id())
     headers = _headers(answers[0], started) if answers is not None else {}
     headers.update({"cache-control": "no-cache", "x-accel-buffering": "no"})
     response = Response(stream.frames(), 200, headers, content_type="text/event-stream; charset=utf-8")

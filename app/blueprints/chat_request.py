@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,12 +16,14 @@ from app.storage.config import ConfigSnapshot, Connection
 from app.storage.remembered import Scope
 from app.translate import memory
 from app.translate.facts import ModelFacts
-from app.translate.learning import lesson_of
+from app.translate.learning import Lesson, lesson_of
 from app.translate.legacy import with_tools
-from app.translate.request import Options, Translation, to_message_params
+from app.translate.request import Options, Translation, to_message_params, user_of
 from app.upstream.answer import Answer
 from app.upstream.catalogue import Route
 from app.upstream.pool import MOST_ATTEMPTS
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -36,6 +39,8 @@ class ChatRequest:
     claude: Upstream
     _remembered: dict[str, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
     """By connection, the exact blocks of earlier answers by the index of their message."""
+    _lesson: tuple[str, Lesson] | None = None
+    """What a refusal taught of the connection with this id."""
 
     def translate(self, connection: Connection) -> Translation:
         """Raises UntranslatableRequest."""
@@ -47,21 +52,30 @@ class ChatRequest:
     def learn(self, connection: Connection, error: UpstreamError) -> bool:
         if error.upstream is None or error.upstream["type"] != "invalid_request_error":
             return False
-        lesson = lesson_of(error.upstream["message"], self._facts(connection))
+        lesson = lesson_of(error.upstream["message"], self._facts(connection), self.translate(connection).body)
         if lesson is None:
             return False
+        self._lesson = (connection.id, lesson)
+        self.options = replace(self.options, **lesson.options)
+        return True
+
+    def answered(self, connection: Connection) -> None:
+        """A fact holds for all clients: it is kept only when the request that it led to was answered, which a client
+        that makes Anthropic quote a false one cannot bring about."""
+        if self._lesson is None or self._lesson[0] != connection.id:
+            return
+        lesson = self._lesson[1]
         metrics.count_lesson(connection, lesson.name)
         if lesson.facts:
             self.claude.catalogue.learn(connection, self.route.upstream_id(connection), lesson)
-        self.options = replace(self.options, **lesson.options)
-        return True
 
     def recall(self) -> None:
         """Looks up what the client did not return of earlier answers. It must not be interrupted by the client's
         leaving: that would spoil the connection to the database."""
         connections = self.route.connections[:MOST_ATTEMPTS]
         messages = with_tools(self.asked)["messages"]
-        names = {c.id: memory.remembered_names(messages, self._facts(c).family) for c in connections}
+        user = user_of(self.asked)
+        names = {c.id: memory.remembered_names(messages, user, self._facts(c).family) for c in connections}
         wanted = {name for found in names.values() for name in found.values()}
         if not wanted:
             return
@@ -81,14 +95,21 @@ class ChatRequest:
             message = answer.message
             if message.get("stop_reason") == "refusal":
                 continue
-            made = memory.to_memory(message.get("content") or (), context.asked)
+            try:
+                made = memory.to_memory(message.get("content") or (), context.told)
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                log.warning("an answer is too odd to be remembered", exc_info=error)  # but the client has it
+                continue
             if made is not None:
                 kept.append((made[0], memory.dumps(made[1])))
         if kept:
             self.gateway.answers.remember(self._scope(answers[0].connection), kept)
 
     def _facts(self, connection: Connection) -> ModelFacts:
-        return self.claude.catalogue.facts(connection, self.route.upstream_id(connection), self.snapshot)
+        facts = self.claude.catalogue.facts(connection, self.route.upstream_id(connection), self.snapshot)
+        if self._lesson is not None and self._lesson[0] == connection.id:
+            facts = replace(facts, **self._lesson[1].facts)
+        return facts
 
     def _scope(self, connection: Connection) -> Scope:
         return Scope(connection.id, self.caller, self._facts(connection).family)

@@ -5,6 +5,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,7 @@ import orjson
 
 from app import metrics
 from app.errors import GatewayError
+from app.translate import exact_json
 from app.translate.stream import StreamTranslator
 from app.translate.usage import to_completion_usage
 from app.upstream.answer import Answer
@@ -19,6 +21,7 @@ from app.upstream.choices import Choices
 from app.upstream.client import KEEP_ALIVE_S, understanding
 from app.upstream.waiting import ClientWatch, Task
 
+log = logging.getLogger(__name__)
 COMMENT = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
@@ -33,7 +36,9 @@ class ChatStream:
         answers: list[Answer] | None,
         watch: ClientWatch,
         remember: Callable[[list[Answer]], None],
+        request_id: str = "",
     ) -> None:
+        self._request_id = request_id
         self._remember = remember
         self._opening = opening
         self._answers = answers
@@ -51,9 +56,15 @@ class ChatStream:
                     yield COMMENT
             yield from self._answer(self._answers)
         except GatewayError as error:
-            # The status is sent: an error object is all that can be said, and no [DONE] after it.
-            self._ending = error.code or error.type
-            yield b"data: " + orjson.dumps(error.body()) + b"\n\n"
+            yield self._error(error)
+        except Exception:  # the last resort: Flask's own comes too late, the head has gone out
+            log.exception("unforeseen error in a stream, request id %s", self._request_id)
+            yield self._error(GatewayError(f"The gateway failed on this request: {self._request_id} in its log."))
+
+    def _error(self, error: GatewayError) -> bytes:
+        """The status is sent: an error object is all that can be said, and no [DONE] after it."""
+        self._ending = error.code or error.type
+        return b"data: " + orjson.dumps(error.body()) + b"\n\n"
 
     def _answer(self, answers: list[Answer]) -> Iterator[bytes]:
         context = answers[0].translation.reply
@@ -65,7 +76,7 @@ class ChatStream:
                 index, batch = next(batches)
             with understanding():
                 chunks = [chunk for event in batch for chunk in translator.feed(event, index)]
-                frames = b"".join([b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks])
+                frames = b"".join([b"data: " + exact_json.dumps(chunk) + b"\n\n" for chunk in chunks])
             if translator.is_complete:
                 self._remember(answers)
                 self._ending = "complete"

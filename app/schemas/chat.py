@@ -18,6 +18,7 @@ from app.translate.reasoning import LEVELS
 from app.translate.request import SERVICE_TIERS
 
 MOST_CHOICES = 8
+MOST_STOPS = 64
 
 
 class _Field(fields.Field[Any]):
@@ -83,6 +84,8 @@ class Stop(_Field):
         entries = value if isinstance(value, list) else [value]
         if not all(entry is None or isinstance(entry, str) for entry in entries):
             self.refuse(attr, "must be a string or an array of strings", "invalid_type")
+        if len(entries) > MOST_STOPS:
+            self.refuse(attr, f"must hold at most {MOST_STOPS} strings", "array_above_max_length")
         return [entry for entry in entries if entry is not None]
 
 

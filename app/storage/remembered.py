@@ -37,6 +37,7 @@ _DELETED_AT_ONCE = 5000
 
 
 _CACHED_S = 600.0
+_PAUSE_S = 10.0
 _LOOK_UP = select(RememberedAnswerRow.name, RememberedAnswerRow.blocks).where(
     RememberedAnswerRow.name.in_(bindparam("names", expanding=True)),
     RememberedAnswerRow.expires_at > bindparam("now"),
@@ -90,6 +91,7 @@ class RememberedAnswers:
         self._writer = writer
         self._swept_at = time.monotonic()
         self._cache = _Cache()
+        self._away_until = 0.0
 
     def remember(self, scope: Scope, answers: Iterable[tuple[str, bytes]]) -> None:
         """Keeps (name, value) pairs; committed when this returns. That one cannot be kept is logged, not raised."""
@@ -112,10 +114,12 @@ class RememberedAnswers:
 
         for hidden, value in kept.items():
             self._cache.put(hidden, value)
+        if self._is_away():
+            return
         try:
             self._writer.write(work)
         except DatabaseUnavailable as error:
-            log.warning("an answer could not be remembered: %s", error.message)
+            self._pause("an answer could not be remembered", error)
 
     def recall(self, scopes: Collection[Scope], names: Collection[str]) -> dict[Scope, dict[str, bytes]]:
         """What is known of `names`, by scope."""
@@ -124,12 +128,12 @@ class RememberedAnswers:
         }
         known = {hidden: self._cache.get(hidden) for hidden in wanted if hidden in self._cache}
         unknown = [hidden for hidden in wanted if hidden not in known]
-        if unknown:
+        if unknown and not self._is_away():
+            stored: dict[str, bytes] = {}
             try:
                 stored = self._stored(unknown)
             except DatabaseUnavailable as error:
-                log.warning("no answer could be recalled: %s", error.message)
-                stored = {}
+                self._pause("no answer could be recalled", error)
             else:
                 for hidden in unknown:
                     self._cache.put(hidden, stored.get(hidden))
@@ -140,6 +144,14 @@ class RememberedAnswers:
             if value is not None:
                 found[scope][name] = value
         return found
+
+    def _is_away(self) -> bool:
+        return time.monotonic() < self._away_until
+
+    def _pause(self, what: str, error: DatabaseUnavailable) -> None:
+        """A database that is away makes its callers wait: not each answer in turn for what is only a help."""
+        self._away_until = time.monotonic() + _PAUSE_S
+        log.warning("%s: %s", what, error.message)
 
     def _stored(self, names: Sequence[str]) -> dict[str, bytes]:
         values = {"names": names, "now": int(time.time())}

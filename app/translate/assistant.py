@@ -90,7 +90,8 @@ class AssistantTurns:
 
     def _exact(self, message: Mapping[str, Any], i: int, seen: list[Block], uses: list[Block]) -> list[Block] | None:
         blocks = self._history.remembered.get(i)
-        if blocks is None or any(block["type"] != "text" for block in seen):
+        has_ids = all(isinstance(use["id"], str) for use in uses)
+        if blocks is None or not has_ids or any(block["type"] != "text" for block in seen):
             return None
         calls = {use["id"]: (use["name"], use["input"]) for use in uses}
         if len(calls) != len(uses) or not memory.matches(blocks, memory.visible_text(message.get("content")), calls):

@@ -137,12 +137,13 @@ def _is_worth_caching(body: Mapping[str, Any], request: Mapping[str, Any]) -> bo
 def _limit(body: Mapping[str, Any], marked: list[dict[str, Any]], notes: Notes) -> None:
     room = MOST_BREAKPOINTS - ("cache_control" in body)
     if len(marked) > room:
-        firsts = [[b for b in marked if any(b is t for t in body.get(name, ()))] for name in ("tools", "system")]
+        firsts = [[b for b in body.get(name, ()) if "cache_control" in b] for name in ("tools", "system")]
+        others = {id(block) for blocks in firsts for block in blocks}
         kept = [blocks[-1] for blocks in firsts if blocks]
-        latest = [b for b in reversed(marked) if not any(b is other for blocks in firsts for other in blocks)]
-        kept += latest[: room - len(kept)]
+        kept += [b for b in reversed(marked) if id(b) not in others][: room - len(kept)]
+        stay = {id(block) for block in kept}
         for block in marked:
-            if not any(block is other for other in kept):
+            if id(block) not in stay:
                 del block["cache_control"]
         notes.warn("cache_breakpoints_dropped", "messages", f"Claude takes at most {MOST_BREAKPOINTS} breakpoints.")
         marked = [block for block in marked if "cache_control" in block]

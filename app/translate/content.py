@@ -310,8 +310,30 @@ class Part:
     becomes: str
 
 
+def _native_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
+    block = to_native_block(part, path, notes)
+    if block.get("citations") is not None and block["type"] in _CITABLE:
+        block["citations"] = _checked_citations(block["citations"], f"{path}.citations")
+    if block["type"] == "tool_result":
+        content = block.pop("content", None)
+        block.update(to_result_content(content, f"{path}.content", notes))
+    return block
+
+
+def to_result_content(content: Any, param: str, notes: Notes) -> Block:
+    """`content` of a tool_result block, and its breakpoint: one within a result is one behind it. Empty where there is
+    none."""
+    if isinstance(content, str):
+        return {} if is_blank(content) else {"content": content}
+    made: Block = {}
+    blocks = to_result_blocks(content, param, notes)
+    for block in blocks:
+        mark_last([made], block.pop("cache_control", None))
+    return {"content": blocks, **made} if blocks else made
+
+
 def _native(*kinds: str) -> dict[str, Part]:
-    return {kind: Part(to_native_block, "Anthropic's own, passed on") for kind in kinds}
+    return {kind: Part(_native_part, "Anthropic's own, passed on") for kind in kinds}
 
 
 _TEXT = Part(_text_part, "a text block")

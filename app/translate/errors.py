@@ -15,7 +15,9 @@ from app.errors import ModelNotFound, UpstreamError
 OVERLOADED_RETRY_AFTER_S = 5
 _SECRET = re.compile(r"sk-[A-Za-z0-9_-]{6,}")
 _IDENTIFIER = re.compile(r"[\w.-]{1,100}", re.ASCII)
-_MESSAGE_PATH = re.compile(r"\bmessages\.(\d+)((?:\.[A-Za-z0-9_]+)*)")
+_WORD = re.compile(r"[a-z_]{1,60}")
+_DELAY = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_MESSAGE_PATH = re.compile(r"\bmessages\.(\d{1,9})(?!\d)((?:\.[A-Za-z0-9_]+)*)")
 _QUOTA_TEXTS = ("credit balance is too low", "spend_limit_reached", "spend limit", "usage limits")
 
 # Anthropic's type: (status, OpenAI's type, code)
@@ -74,7 +76,7 @@ def to_upstream_error(
     error = error if isinstance(error, dict) else {}
     kind = str(error.get("type") or "")
     if kind not in _KNOWN or status == 401:  # proxies and other servers have their own words
-        kind = _TYPE_OF_STATUS.get(status, kind)
+        kind = _TYPE_OF_STATUS.get(status, kind if _WORD.fullmatch(kind) else "")
     text = scrubbed(str(error.get("message") or _status_text(status)), secrets)
     made_status, made_type, code = _classify(kind, status, text, str(error.get("error_code") or ""))
     message, param = _with_our_paths(text, message_sources)
@@ -167,7 +169,7 @@ def _retry_headers(upstream: Mapping[str, str], status: int, code: str | None) -
         headers["x-should-retry"] = "false"
     elif retry_after is not None and status in (429, 503):
         headers["retry-after"] = retry_after
-        if retry_after.replace(".", "", 1).isdigit():
+        if _DELAY.fullmatch(retry_after):
             headers["retry-after-ms"] = str(round(float(retry_after) * 1000))
     if "x-should-retry" in upstream and "x-should-retry" not in headers:
         headers["x-should-retry"] = upstream["x-should-retry"]

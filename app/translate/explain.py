@@ -21,14 +21,15 @@ def explained(
     mapped, ignored or rejected. `sent` is the body that goes upstream. `refused` is the path of the field for which the
     request is refused, without a translation."""
     nested = request.get("extra_body")
-    flat = flattened(request) if isinstance(nested, dict | None) else request
+    can_be_flat = isinstance(nested, dict) and nested.get("extra_body") is None
+    flat = flattened(request) if can_be_flat else request
     entries = []
     for name, value in flat.items():
         entry = _entry(name, value, translation, sent, refused)
         entries.append(entry)
         if name == "messages" and translation is not None and isinstance(value, list):
             entries += _messages(value, translation)
-    if isinstance(nested, dict):
+    if can_be_flat:
         reason = FIELDS["extra_body"].reason
         entries.append({"field": "extra_body", "became": "mapped", "upstream": [], "reason": reason})
     return entries

@@ -18,7 +18,7 @@ CONTEXT_MANAGEMENT_BETA = "context-management-2025-06-27"
 TASK_BUDGETS_BETA = "task-budgets-2026-03-13"
 CACHE_DIAGNOSIS_BETA = "cache-diagnosis-2026-04-07"
 FAST_MODE_BETA = "fast-mode-2026-02-01"
-_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
+_VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _BETA = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _NAMES: Mapping[Any, str] = {str: "a string", dict: "an object", list: "an array", (str, dict): "a string or an object"}
 _PASSED: Mapping[str, Any] = {
@@ -35,8 +35,12 @@ def flattened(request: Mapping[str, Any]) -> Mapping[str, Any]:
     nested = request.get("extra_body")
     if nested is None:
         return request
-    if not isinstance(nested, dict):
-        raise UntranslatableRequest("extra_body must be an object.", param="extra_body", code="invalid_type")
+    if not isinstance(nested, dict) or nested.get("extra_body") is not None:
+        raise UntranslatableRequest(
+            "extra_body must be an object, without another extra_body in it.",
+            param="extra_body",
+            code="invalid_type",
+        )
     return {**nested, **{name: value for name, value in request.items() if name != "extra_body"}}
 
 

@@ -1,12 +1,16 @@
 """What a 400 of Anthropic's teaches: a few of its texts are stable enough to know better and to ask once more.
 
+A text may quote what the client sent, and what is learned of a model holds for all clients. So texts that teach facts
+are matched from their beginning, where only Anthropic's own words stand, and whoever learns keeps a fact only when the
+request that it led to was answered.
+
 That a request holds both temperature and top_p is not among them: it never does.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,67 +26,80 @@ class Lesson:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-_THINKING_REFUSED = re.compile(r'thinking\.type\W*"?(disabled|between_tools)\b.*not supported')
-_MAXIMUM = re.compile(r"max_tokens: \d+ > (\d+), which is the maximum")
-_LEVEL = re.compile(r"\beffort\b\W*(low|medium|high|xhigh|max)\b")
-_SAMPLING = re.compile(r"\b(temperature|top_p|top_k)\b.*(deprecated for this model|extra inputs are not permitted)")
-_FORMAT_REFUSED = re.compile(
-    r"output_config\.format`?:? (is |structured outputs? (is|are) )?not supported|not support `?output_config\.format"
-)
-_NO_REPLAY = Lesson("thinking_refused", options={"replays_thinking": False})
-
-# (fragments that must all be there, what they teach)
-_TEXTS: tuple[tuple[tuple[str, ...], Lesson], ...] = (
-    (("does not support assistant message prefill",), Lesson("prefill", {"prefill": False})),
-    (('type "tool" and "any" are not supported for this model',), Lesson("forced_tool", {"forced_tool": False})),
-    (("role 'system' is not supported on this model",), Lesson("mid_system", {"mid_system": False})),
-    (("invalid `signature` in `",), _NO_REPLAY),
-    (("invalid `data` in `redacted_thinking`",), _NO_REPLAY),
-    (("bound to a different conversation",), _NO_REPLAY),
-    (
-        ("expected `thinking` or `redacted_thinking`, but found",),
-        Lesson("open_loop_without_thinking", options={"may_think": False}),
-    ),
-    (("schema is too complex",), Lesson("schema_too_complex", options={"enforces_schemas": False})),
-    (("grammar compilation timed out",), Lesson("schema_too_complex", options={"enforces_schemas": False})),
-)
-
-
-def lesson_of(text: str, facts: ModelFacts) -> Lesson | None:
-    """`text` is the message of an invalid_request_error. None where it teaches nothing, or what was known already."""
-    lowered = text.lower()
-    lesson = _by_pattern(lowered, facts) or next(
-        (lesson for fragments, lesson in _TEXTS if all(fragment in lowered for fragment in fragments)), None
-    )
-    if lesson is None or (lesson.facts and all(getattr(facts, name) == to for name, to in lesson.facts.items())):
-        return None
-    return lesson
-
-
-def _by_pattern(lowered: str, facts: ModelFacts) -> Lesson | None:
-    if _SAMPLING.search(lowered):
-        return Lesson("sampling", {"sampling": False})
-    if '"thinking.type.enabled" is not supported' in lowered:
-        return Lesson("thinking_enabled", {"thinking": facts.thinking - {"enabled"} | {"adaptive"}})
-    if "adaptive thinking is not supported" in lowered:
-        return Lesson("thinking_adaptive", {"thinking": facts.thinking - {"adaptive"} | {"enabled"}})
-    refused = _THINKING_REFUSED.search(lowered)
-    if refused:
-        return Lesson(f"thinking_{refused[1]}", {"thinking": facts.thinking - {refused[1]}})
-    maximum = _MAXIMUM.search(lowered)
-    if maximum:
-        return Lesson("max_tokens", {"max_tokens": int(maximum[1])})
-    if _FORMAT_REFUSED.search(lowered):
-        return Lesson("structured_outputs", {"structured_outputs": False})
-    if "effort" in lowered and "not support" in lowered and "with thinking type" not in lowered:
-        return Lesson("effort", {"effort": _levels(lowered, facts)})
+def lesson_of(text: str, facts: ModelFacts, body: Mapping[str, Any]) -> Lesson | None:
+    """`text` is the message of an invalid_request_error that answered `body`. None where it teaches nothing, or what
+    was known already."""
+    lowered = text[:_LONGEST].lower()
+    for pattern, teach in _OF_MODELS:
+        match = pattern.match(lowered)
+        if match is not None:
+            lesson = teach(match, facts, body)
+            is_new = lesson is not None and any(getattr(facts, name) != to for name, to in lesson.facts.items())
+            return lesson if is_new else None
+    for fragment, lesson in _OF_REQUESTS:
+        if fragment in lowered:
+            return lesson
     return None
 
 
-def _levels(lowered: str, facts: ModelFacts) -> tuple[str, ...]:
-    """Those that a refusal lists; else all but the one it names; none where it speaks of effort as such."""
-    refused, _, listed = lowered.partition("supported levels")
+Teach = Callable[[re.Match[str], ModelFacts, Mapping[str, Any]], Lesson | None]
+_LONGEST = 2000
+
+
+def _false(name: str) -> Teach:
+    return lambda match, facts, body: Lesson(name, {name: False})
+
+
+def _thinking_refused(match: re.Match[str], facts: ModelFacts, body: Mapping[str, Any]) -> Lesson:
+    kind = match[1]
+    instead = {"enabled": {"adaptive"}, "adaptive": {"enabled"}}.get(kind, set())
+    return Lesson(f"thinking_{kind}", {"thinking": facts.thinking - {kind} | instead})
+
+
+def _max_tokens(match: re.Match[str], facts: ModelFacts, body: Mapping[str, Any]) -> Lesson | None:
+    """Of a number that was really asked for."""
+    asked, most = int(match[1]), int(match[2])
+    return Lesson("max_tokens", {"max_tokens": most}) if asked == body.get("max_tokens") and 0 < most < asked else None
+
+
+def _effort(match: re.Match[str], facts: ModelFacts, body: Mapping[str, Any]) -> Lesson:
+    """The levels that a refusal lists; else all but the one it names; none where it speaks of effort as such."""
+    _, _, listed = match.string.partition("supported levels")
     if listed:
-        return tuple(level for level in facts.effort if re.search(rf"\b{level}\b", listed))
-    named = _LEVEL.search(refused.partition("output_config.effort")[2] or refused)
-    return tuple(level for level in facts.effort if level != named[1]) if named else ()
+        return Lesson("effort", {"effort": tuple(e for e in facts.effort if re.search(rf"\b{e}\b", listed))})
+    return Lesson("effort", {"effort": tuple(e for e in facts.effort if e != match[1]) if match[1] else ()})
+
+
+_OF_MODELS: tuple[tuple[re.Pattern[str], Teach], ...] = tuple(
+    (re.compile(pattern), teach)
+    for pattern, teach in (
+        (r"this model does not support assistant message prefill", _false("prefill")),
+        (r'(?:tool_choice(?:\.type)?: )?type "tool" and "any" are not supported for this model', _false("forced_tool")),
+        (r"(?:messages\.\d{1,6}(?:\.role)?: )?role 'system' is not supported on this model", _false("mid_system")),
+        (r"(?:temperature|top_p|top_k): extra inputs are not permitted", _false("sampling")),
+        (r"`?(?:temperature|top_p|top_k)`? is deprecated for this model", _false("sampling")),
+        (
+            r'(?:thinking: )?"?thinking\.type\W{1,3}(enabled|disabled|between_tools)"? is not supported',
+            _thinking_refused,
+        ),
+        (r"(?:thinking(?:\.type)?: )?(adaptive) thinking is not supported", _thinking_refused),
+        (r"max_tokens: (\d{1,9}) > (\d{1,9}), which is the maximum", _max_tokens),
+        (r'output_config\.effort: effort "(low|medium|high|xhigh|max)" is not supported by this model', _effort),
+        (r"(?:output_config\.effort: )?this model does not support (?:the )?effort()", _effort),
+        (r"output_config\.format: (?:structured outputs? )?(?:is |are )?not supported", _false("structured_outputs")),
+    )
+)
+
+_NO_REPLAY = Lesson("thinking_refused", options={"replays_thinking": False})
+_IN_WORDS = Lesson("schema_too_complex", options={"enforces_schemas": False})
+_OF_REQUESTS: tuple[tuple[str, Lesson], ...] = (
+    ("invalid `signature` in `", _NO_REPLAY),
+    ("invalid `data` in `redacted_thinking`", _NO_REPLAY),
+    ("bound to a different conversation", _NO_REPLAY),
+    (
+        "expected `thinking` or `redacted_thinking`, but found",
+        Lesson("open_loop_without_thinking", options={"may_think": False}),
+    ),
+    ("schema is too complex", _IN_WORDS),
+    ("grammar compilation timed out", _IN_WORDS),
+)

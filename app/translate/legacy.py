@@ -76,5 +76,6 @@ def _messages(messages: list[Any]) -> list[Any]:
             if isinstance(call, dict) and isinstance(call.get("name"), str):
                 open_calls[call["name"]] = f"toolu_fc_{i}"
             called = [{"id": f"toolu_fc_{i}", "type": "function", "function": call}]
-            modern.append({**rest, "tool_calls": [*(rest.get("tool_calls") or []), *called]})
+            others = rest.get("tool_calls") or []
+            modern.append({**rest, "tool_calls": [*others, *called] if isinstance(others, list) else others})
     return modern

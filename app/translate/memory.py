@@ -1,6 +1,6 @@
 """What of an answer the gateway remembers, for clients that return no more than its text and calls.
 
-An answer is found again by a name: the ids of its tool calls, or its text and the user's text before it. It is used
+An answer is found again by a name: the ids of its tool calls, or its text and the conversation before it. It is used
 only where what the client returns is what the client was given.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from app.translate import exact_json
 from app.translate.accumulate import PARTIAL_JSON
-from app.translate.native import IN_ASSISTANT
+from app.translate.native import IN_ASSISTANT, is_well_formed
 from app.translate.thinking import is_thinking, returned_thinking, stands_surely
 
 Block = dict[str, Any]
@@ -20,45 +20,43 @@ MOST_NAMES = 200
 """The latest turns are looked for; thinking that is older matters least."""
 
 
-def remembered_names(messages: Any, family: str) -> dict[int, str]:
-    """The names of the assistant messages whose exact blocks the client did not return, by index."""
+def remembered_names(messages: Any, user: str, family: str) -> dict[int, str]:
+    """The names of the assistant messages whose exact blocks the client did not return, by index. `user` is whom the
+    client speaks for, if it says so."""
     if not isinstance(messages, list):
         return {}
     names: dict[int, str] = {}
-    asked = _Asked()
+    told = _Told(user)
     for i, message in enumerate(messages):
         if not isinstance(message, dict):
             continue
-        if message.get("role") != "assistant":
-            asked.add(message)
-            continue
-        name = _name(call_ids(message.get("tool_calls")), visible_text(message.get("content")), asked.digest())
-        if name is not None and not _brings_all(message, f"messages[{i}]", family):
-            names[i] = name
-        asked = _Asked()
+        if message.get("role") == "assistant":
+            name = _name(call_ids(message.get("tool_calls")), visible_text(message.get("content")), told.digest())
+            if name is not None and not _brings_all(message, f"messages[{i}]", family):
+                names[i] = name
+        told.add(message)
     return dict(list(names.items())[-MOST_NAMES:])
 
 
-def asked_digest(messages: Sequence[Any]) -> str | None:
+def told_digest(messages: Sequence[Any], user: str) -> str | None:
     """What the answer to these messages will be found by if it calls no tool; None where it continues a message."""
-    asked = _Asked()
-    for message in reversed(messages):
-        if not isinstance(message, dict):
-            return None
-        if message.get("role") == "assistant":
-            break
-        asked.add_before(message)
-    return asked.digest() if asked.texts else None
+    if not messages or not isinstance(messages[-1], dict) or messages[-1].get("role") == "assistant":
+        return None
+    told = _Told(user)
+    for message in messages:
+        if isinstance(message, dict):
+            told.add(message)
+    return told.digest()
 
 
-def to_memory(content: Sequence[Block], asked: str | None) -> tuple[str, list[Block]] | None:
+def to_memory(content: Sequence[Block], told: str | None) -> tuple[str, list[Block]] | None:
     """(name, blocks) of an answer that the client cannot return whole by itself; None where it can, or where there is
     nothing to find it by."""
     blocks = [{key: value for key, value in block.items() if key != PARTIAL_JSON} for block in content]
     if _is_plain(blocks) or not all(_can_be_sent_again(block) for block in blocks):
         return None
     calls = [block["id"] for block in blocks if block["type"] == "tool_use"]
-    name = _name(calls, _text_of(blocks), asked)
+    name = _name(calls, _text_of(blocks), told)
     return None if name is None else (name, blocks)
 
 
@@ -83,30 +81,35 @@ def call_ids(tool_calls: Any) -> list[str]:
     return [call["id"] for call in calls if isinstance(call, dict) and isinstance(call.get("id"), str)]
 
 
-class _Asked:
-    """The texts between two assistant messages."""
+class _Told:
+    """A conversation so far. All of it counts, so that an answer is never taken for that of another conversation which
+    ends in the same words; but for the instructions, which clients fill with the time of day."""
 
-    def __init__(self) -> None:
-        self.texts: list[str] = []
+    def __init__(self, user: str) -> None:
+        self._hash = hashlib.sha256(_bytes(user))
 
     def add(self, message: Mapping[str, Any]) -> None:
-        self.texts.append(visible_text(message.get("content")))
-
-    def add_before(self, message: Mapping[str, Any]) -> None:
-        self.texts.insert(0, visible_text(message.get("content")))
+        role = message.get("role")
+        if role in ("system", "developer"):
+            return
+        told = (str(role), visible_text(message.get("content")).strip(), *call_ids(message.get("tool_calls")))
+        self._hash.update(_bytes("\0".join(told)) + b"\0\0")
 
     def digest(self) -> str:
-        return hashlib.sha256("\0".join(self.texts).encode("utf-8", "surrogatepass")).hexdigest()
+        return self._hash.hexdigest()
 
 
-def _name(calls: list[str], text: str, asked: str | None) -> str | None:
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _name(calls: list[str], text: str, told: str | None) -> str | None:
     if calls:
         return f"call {min(calls)}"
     text = text.strip()
-    if not text or asked is None:
+    if not text or told is None:
         return None
-    digest = hashlib.sha256(f"{asked}\0{text}".encode("utf-8", "surrogatepass"))
-    return f"text {digest.hexdigest()}"
+    return f"text {hashlib.sha256(_bytes(f'{told}{text}')).hexdigest()}"
 
 
 def _brings_all(message: Mapping[str, Any], path: str, family: str) -> bool:
@@ -124,9 +127,9 @@ def _text_of(blocks: Sequence[Block]) -> str:
 
 def _can_be_sent_again(block: Mapping[str, Any]) -> bool:
     """Not an input that was cut short, and not a kind that the API may not take back."""
-    if "input" in block and not isinstance(block["input"], dict):
-        return False
-    return block["type"] == "text" or block["type"] in IN_ASSISTANT
+    if block["type"] == "text":
+        return isinstance(block.get("text"), str)
+    return block["type"] in IN_ASSISTANT and is_well_formed(block)
 
 
 def _is_plain(blocks: Sequence[Block]) -> bool:

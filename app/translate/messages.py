@@ -16,7 +16,7 @@ from typing import Any, Literal
 from app.errors import UntranslatableRequest, shown
 from app.translate.assistant import AssistantTurn, AssistantTurns, History
 from app.translate.caching import mark_last, to_cache_control
-from app.translate.content import Block, is_blank, text_block, to_result_blocks, to_text_blocks, to_user_blocks
+from app.translate.content import Block, text_block, to_result_content, to_text_blocks, to_user_blocks
 from app.translate.facts import ModelFacts
 from app.translate.native import SERVER_CALLS
 from app.translate.notes import Notes
@@ -193,17 +193,8 @@ def _inlined(block: Block) -> Block:
 
 
 def _to_tool_result(message: Mapping[str, Any], param: str, notes: Notes) -> Block:
-    result: Block = {"type": "tool_result", "tool_use_id": ""}
     content = message.get("content")
-    if isinstance(content, str):
-        if not is_blank(content):
-            result["content"] = content
-    else:
-        blocks = to_result_blocks(content, param, notes)
-        for block in blocks:  # a breakpoint within a result is one behind it
-            mark_last([result], block.pop("cache_control", None))
-        if blocks:
-            result["content"] = blocks
+    result: Block = {"type": "tool_result", "tool_use_id": "", **to_result_content(content, param, notes)}
     if message.get("is_error") is True or message.get("status") == "error":
         if isinstance(content, list) and any(block["type"] != "text" for block in result.get("content", ())):
             notes.warn("tool_error_flag_dropped", param, "A failed tool's result may hold text only.")

@@ -65,6 +65,14 @@ def to_native_block(part: Mapping[str, Any], path: str, notes: Notes) -> dict[st
     return {name: value for name, value in part.items() if name not in ("cache_control", "prompt_cache_breakpoint")}
 
 
+def is_well_formed(block: Mapping[str, Any]) -> bool:
+    """Whether it holds what its type needs, thinking its signature."""
+    required = _REQUIRED.get(block.get("type", ""))
+    if required is None or not all(isinstance(block.get(name), kind) for name, kind in required.items()):
+        return False
+    return bool(block.get("signature", True)) and bool(block.get("data", True))
+
+
 def note_betas(block: Mapping[str, Any], notes: Notes) -> None:
     """What a block needs in the header `anthropic-beta`."""
     if block["type"] in _BETAS:

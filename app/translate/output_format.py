@@ -58,10 +58,8 @@ def to_output_format(
     return _of_schema(response_format, facts, names, notes, enforces)
 
 
-def _of_schema(
-    response_format: Mapping[str, Any], facts: ModelFacts, names: ToolNames, notes: Notes, enforces: bool
-) -> OutputFormat:
-    described = response_format.get("json_schema")
+def _of_schema(response_format: Any, facts: ModelFacts, names: ToolNames, notes: Notes, enforces: bool) -> OutputFormat:
+    described = response_format.get("json_schema") if isinstance(response_format, dict) else None
     if not isinstance(described, dict):
         raise UntranslatableRequest(
             "response_format.json_schema must be an object with a `schema`.",
@@ -90,7 +88,9 @@ def _of_schema(
             "response_format.json_schema.schema",
             f"Claude cannot enforce this schema ({reason}); it is asked to follow it.",
         )
-        return OutputFormat(instruction=text_block(_MATCHING + orjson.dumps(schema).decode()), stripped=True)
+        # Prose around an object is told from it by its braces; around other values it is not.
+        is_object = schema.get("type", "object") == "object"
+        return OutputFormat(instruction=text_block(_MATCHING + orjson.dumps(schema).decode()), stripped=is_object)
     if output.wrapped:
         notes.warn(
             "schema_wrapped",

@@ -20,7 +20,7 @@ from app.translate.facts import ModelFacts
 from app.translate.fields import check_fields
 from app.translate.forcing import forcing
 from app.translate.legacy import uses_functions, with_tools
-from app.translate.memory import asked_digest
+from app.translate.memory import told_digest
 from app.translate.messages import Conversation, SystemPlacement, to_conversation
 from app.translate.notes import Note, Notes
 from app.translate.output_format import to_output_format
@@ -97,8 +97,8 @@ class ReplyContext:
     metadata: Mapping[str, str] | None = None
     demand: str | None = None
     """What the model is told once more when it calls no tool although it must."""
-    asked: str | None = None
-    """Digest of what is answered: the name of the answer in the gateway's memory (memory.py)."""
+    told: str | None = None
+    """Digest of the conversation: part of the answer's name in the gateway's memory (memory.py)."""
     message_sources: tuple[tuple[int, ...], ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -164,6 +164,9 @@ def to_message_params(
         tools, tool_choice = _with_answer_tool(output.tool, tools, tool_choice)
     reasoning = _fitting(reasoning, conversation, tool_choice, options, notes)
     stop_sequences, emulated_stops = _stops(request.get("stop"))
+    if forced.answers_as is not None and (stop_sequences or emulated_stops):
+        notes.warn("stop_ignored", "stop", "Stop strings do not apply to the arguments of a tool.")
+        stop_sequences, emulated_stops = [], ()
     sampling = to_sampling(request, facts, reasoning, notes)
     effort_and_format = {"effort": reasoning.effort, "format": output.enforced}
 
@@ -212,7 +215,7 @@ def to_message_params(
             refusal_finish=options.refusal_finish,
             metadata=request.get("metadata"),
             demand=forced.demand,
-            asked=asked_digest(request["messages"]),
+            told=told_digest(request["messages"], user_of(request)),
             message_sources=conversation.sources,
             warnings=notes.codes,
         ),
@@ -327,8 +330,14 @@ def _stops(stop: Any) -> tuple[list[str], tuple[str, ...]]:
     return [s for s in distinct if not is_blank(s)], tuple(s for s in distinct if is_blank(s))
 
 
+def user_of(request: Mapping[str, Any]) -> str:
+    """Whom the client speaks for, "" where it does not say."""
+    metadata = request.get("metadata") or {}
+    return str(request.get("safety_identifier") or request.get("user") or metadata.get("user_id") or "")
+
+
 def _metadata(request: Mapping[str, Any]) -> dict[str, str] | None:
-    user = request.get("safety_identifier") or request.get("user") or (request.get("metadata") or {}).get("user_id")
+    user = user_of(request)
     if not user:
         return None
     if len(user) > _LONGEST_USER_ID or _PERSONAL.search(user):

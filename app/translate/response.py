@@ -5,6 +5,7 @@ https://platform.openai.com/docs/api-reference/chat/object
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from app.translate import exact_json
 from app.translate.accumulate import PARTIAL_JSON
 from app.translate.request import ReplyContext
 from app.translate.search import to_annotations
-from app.translate.stop_reason import choice_extras, finish_reason, late_warnings, refusal_text
+from app.translate.stop_reason import checked_stop_reason, choice_extras, finish_reason, late_warnings, refusal_text
 from app.translate.text_filters import TextFilters
 from app.translate.thinking import is_thinking, to_reasoning_detail
 from app.translate.usage import summed, to_completion_usage, to_service_tier
@@ -53,7 +54,7 @@ def to_chat_completion(messages: Sequence[Mapping[str, Any]], context: ReplyCont
 
 def _to_choice(message: Mapping[str, Any], context: ReplyContext, index: int) -> tuple[dict[str, Any], list[str]]:
     """(the choice, warnings that arose with the answer)."""
-    stop_reason = message.get("stop_reason") or ""
+    stop_reason = checked_stop_reason(message.get("stop_reason"))
     stop_sequence = message.get("stop_sequence")
     content = message.get("content") or []
     seen = _seen(content, context)
@@ -61,8 +62,8 @@ def _to_choice(message: Mapping[str, Any], context: ReplyContext, index: int) ->
     if seen.stopped_at is not None:  # what follows was not asked for
         content = content[: seen.block_count]
         stop_reason, stop_sequence = "stop_sequence", seen.stopped_at
-    if context.text_is_call_of is not None and text:
-        calls = [call_of_text(text, str(message.get("id")), context)]
+    if context.text_is_call_of is not None and stop_reason != "refusal" and text.strip():
+        calls = [call_of_text(text.lstrip(), str(message.get("id")), context)]
         text = ""
     answer: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     if context.exposes_reasoning:
@@ -144,9 +145,18 @@ def _is_answer_call(block: Mapping[str, Any], context: ReplyContext) -> bool:
 
 def call_of_text(text: str, message_id: str, context: ReplyContext) -> dict[str, Any]:
     """The tool call that a text stands for where the model could not be forced to call."""
-    name = str(context.text_is_call_of)
-    function = {"name": (context.tool_names or {}).get(name, name), "arguments": text}
-    return {"id": f"toolu_gw_{message_id.removeprefix('msg_')}", "type": "function", "function": function}
+    block: dict[str, Any] = {
+        "id": emulated_call_id(message_id),
+        "name": str(context.text_is_call_of),
+        PARTIAL_JSON: text,
+    }
+    with contextlib.suppress(ValueError):  # cut short: then the text is all there is
+        block["input"] = exact_json.loads(text)
+    return _to_tool_call(block, context)
+
+
+def emulated_call_id(message_id: str) -> str:
+    return f"toolu_gw_{message_id.removeprefix('msg_')}"
 
 
 def finish_reason_of(stop_reason: str, has_calls: bool, context: ReplyContext) -> str:

@@ -19,6 +19,8 @@ Schema = dict[str, Any]
 MOST_OPTIONAL = 24
 MOST_UNIONS = 16
 MOST_STRICT_TOOLS = 20
+MOST_NODES = 5000
+DEEPEST = 100
 _KEPT = ("title", "description", "default", "const")
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
 _TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
@@ -98,7 +100,11 @@ class _Normaliser:
         self._root = root
         self.optional = 0
         self.unions = 0
+        self._nodes = 0
+        self._depth = 0
         self._open: list[str] = []
+        self._made: dict[str, Schema] = {}
+        """What became of each definition: it is walked once, however often it is referred to."""
 
     def run(self) -> Schema:
         if not isinstance(self._root, dict):
@@ -106,14 +112,19 @@ class _Normaliser:
         made = self._node(self._root, "")
         for name in ("$defs", "definitions"):
             if isinstance(self._root.get(name), dict):
-                made[name] = {key: self._node(part, f"{name}.{key}") for key, part in self._root[name].items()}
-        if self.optional > MOST_OPTIONAL:
-            raise Inexpressible("", f"it has {self.optional} optional properties, more than {MOST_OPTIONAL}")
-        if self.unions > MOST_UNIONS:
-            raise Inexpressible("", f"it has {self.unions} unions, more than {MOST_UNIONS}")
+                made[name] = {key: self._definition(f"#/{name}/{key}", f"{name}.{key}") for key in self._root[name]}
         return made
 
     def _node(self, node: Any, path: str) -> Schema:
+        self._nodes += 1
+        self._depth += 1
+        if self._nodes > MOST_NODES or self._depth > DEEPEST:
+            raise Inexpressible(path, "it is too large or too deep")
+        made = self._made_of(node, path)
+        self._depth -= 1
+        return made
+
+    def _made_of(self, node: Any, path: str) -> Schema:
         if not isinstance(node, dict):
             raise Inexpressible(path, "a schema that admits anything or nothing")
         inexpressible = next((word for word in _INEXPRESSIBLE if word in node), None)
@@ -137,28 +148,42 @@ class _Normaliser:
             raise Inexpressible(path, "a schema that admits any JSON")
         return made
 
+    def _count(self, *, optional: int = 0, unions: int = 0) -> None:
+        self.optional += optional
+        self.unions += unions
+        if self.optional > MOST_OPTIONAL:
+            raise Inexpressible("", f"it has more than {MOST_OPTIONAL} optional properties")
+        if self.unions > MOST_UNIONS:
+            raise Inexpressible("", f"it has more than {MOST_UNIONS} unions")
+
     def _reference(self, node: Schema, path: str) -> Schema:
         reference = node["$ref"]
-        self._resolve(reference, path)
+        self._target(reference, path)
+        self._definition(reference, path)
         made: Schema = {"$ref": reference}
         if isinstance(node.get("description"), str):
             made["description"] = node["description"]
         return made
 
-    def _resolve(self, reference: Any, path: str) -> Any:
-        """What a reference names, looked through once so that circles are found."""
-        if not isinstance(reference, str) or not reference.startswith(("#/$defs/", "#/definitions/")):
-            raise Inexpressible(path, "a $ref that leads elsewhere than to $defs")
+    def _definition(self, reference: str, path: str) -> Schema:
+        """What becomes of a definition. Raises Inexpressible where it refers to itself."""
         if reference in self._open:
             raise Inexpressible(path, f"{reference} refers to itself")
+        if reference not in self._made:
+            self._open.append(reference)
+            self._made[reference] = self._node(self._target(reference, path), path)
+            self._open.pop()
+        return self._made[reference]
+
+    def _target(self, reference: Any, path: str) -> Any:
+        """What a reference names."""
+        if not isinstance(reference, str) or not reference.startswith(("#/$defs/", "#/definitions/")):
+            raise Inexpressible(path, "a $ref that leads elsewhere than to $defs")
         target = self._root
         for step in reference[2:].split("/"):
             if not isinstance(target, dict) or step not in target:
                 raise Inexpressible(path, f"{reference} leads nowhere")
             target = target[step]
-        self._open.append(reference)
-        self._node(target, path)
-        self._open.pop()
         return target
 
     def _merged(self, node: Schema, path: str) -> Schema:
@@ -169,7 +194,8 @@ class _Normaliser:
             raise Inexpressible(path, "allOf is not an array")
         for part in parts:
             if isinstance(part, dict) and "$ref" in part:
-                part = {**self._resolve(part["$ref"], path), **{k: v for k, v in part.items() if k != "$ref"}}
+                self._definition(part["$ref"], path)
+                part = {**self._target(part["$ref"], path), **{k: v for k, v in part.items() if k != "$ref"}}
             if not isinstance(part, dict):
                 raise Inexpressible(path, "a schema that admits anything or nothing")
             for key, value in part.items():
@@ -195,10 +221,10 @@ class _Normaliser:
         types = types if isinstance(types, list) else [types]
         if not types or any(kind not in _TYPES for kind in types):
             raise Inexpressible(path, "a type that JSON Schema does not know")
-        return types
+        return list(dict.fromkeys(types))
 
     def _union_of_types(self, node: Schema, types: list[str], path: str) -> Schema:
-        self.unions += 1
+        self._count(unions=1)
         made = {key: node[key] for key in _KEPT if key in node}
         rest = {key: value for key, value in node.items() if key not in (*_KEPT, "type", "nullable")}
         made["anyOf"] = [
@@ -221,7 +247,7 @@ class _Normaliser:
         return made
 
     def _alternatives(self, node: Schema, path: str) -> list[Schema]:
-        self.unions += 1
+        self._count(unions=1)
         parts = node.get("anyOf", node.get("oneOf"))
         if not isinstance(parts, list) or not parts or ("anyOf" in node and "oneOf" in node):
             raise Inexpressible(path, "anyOf or oneOf is not an array of schemas")
@@ -254,7 +280,9 @@ class _Normaliser:
             raise Inexpressible(path, "additional properties cannot be allowed", "schema_map_lossy")
         if not properties and "additionalProperties" not in node:
             raise Inexpressible(path, "an object of anything")
-        self.optional += sum(name not in required for name in properties)
+        if not all(isinstance(name, str) for name in required):
+            raise Inexpressible(path, "required holds more than names")
+        self._count(optional=len(properties.keys() - set(required)))
         made: Schema = {
             "properties": {name: self._node(p, f"{path}.{name}".lstrip(".")) for name, p in properties.items()},
             "additionalProperties": False,

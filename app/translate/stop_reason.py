@@ -26,6 +26,13 @@ def finish_reason(stop_reason: str) -> str:
     return _FINISH_REASONS.get(stop_reason, "stop")
 
 
+def checked_stop_reason(stop_reason: Any) -> str:
+    """Raises ValueError for none: what does not say why it ended has not ended."""
+    if not isinstance(stop_reason, str) or not stop_reason:
+        raise ValueError("an answer without a stop_reason")
+    return stop_reason
+
+
 def late_warnings(stop_reason: str, content: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the end of an answer has to tell that its head could not know."""
     codes = [_WARNINGS[stop_reason]] if stop_reason in _WARNINGS else []

@@ -13,9 +13,16 @@ from typing import Any
 from app.translate import exact_json
 from app.translate.accumulate import MessageAccumulator
 from app.translate.request import ReplyContext
-from app.translate.response import LATE_WARNINGS, call_of_text, finish_reason_of, shown_content, text_filters
+from app.translate.response import LATE_WARNINGS, emulated_call_id, finish_reason_of, shown_content, text_filters
 from app.translate.search import to_annotations
-from app.translate.stop_reason import FAILED_SEARCH, choice_extras, has_failed_search, late_warnings, refusal_text
+from app.translate.stop_reason import (
+    FAILED_SEARCH,
+    checked_stop_reason,
+    choice_extras,
+    has_failed_search,
+    late_warnings,
+    refusal_text,
+)
 from app.translate.thinking import to_reasoning_detail
 from app.translate.usage import merge_usage, summed, to_completion_usage, to_service_tier
 
@@ -243,9 +250,13 @@ class _Choice:
     def _text_as_arguments(self, text: str) -> list[Chunk]:
         if self._call_count:
             return self._call_chunk({"index": 0, "function": {"arguments": text}})
+        text = text.lstrip()
+        if not text:
+            return []
         self._call_count = 1
-        call = call_of_text("", self._message_id, self._context)
-        return [*self._call_chunk({"index": 0, **call}), *self._text_as_arguments(text)]
+        name = str(self._context.text_is_call_of)
+        opening = self._call_opening(0, emulated_call_id(self._message_id), name)
+        return [*self._call_chunk(opening), *self._text_as_arguments(text)]
 
     def _reasoning(self, text: str) -> list[Chunk]:
         if not text or not self._context.exposes_reasoning:
@@ -284,14 +295,11 @@ class _Choice:
         call = _OpenCall(self._call_count, block.get("input"))
         self._calls[upstream_index] = call
         self._call_count += 1
-        name = (self._context.tool_names or {}).get(block["name"], block["name"])
-        opening = {
-            "index": call.index,
-            "id": block["id"],
-            "type": "function",
-            "function": {"name": name, "arguments": ""},
-        }
-        return [*chunks, *self._call_chunk(opening)]
+        return [*chunks, *self._call_chunk(self._call_opening(call.index, block["id"], block["name"]))]
+
+    def _call_opening(self, index: int, id: str, upstream_name: str) -> dict[str, Any]:
+        name = (self._context.tool_names or {}).get(upstream_name, upstream_name)
+        return {"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}
 
     def _call_arguments(self, upstream_index: int, partial_json: str) -> list[Chunk]:
         call = self._calls.get(upstream_index)
@@ -324,7 +332,7 @@ class _Choice:
         chunks = self._release_held_text(at_end=True)
         for index in [*self._thinking, *self._texts]:
             chunks += self._block_stop({"index": index})
-        stop_reason = self._ending.get("stop_reason") or ""
+        stop_reason = checked_stop_reason(self._ending.get("stop_reason"))
         stop_details = self._ending.get("stop_details")
         if stop_reason == "refusal":
             chunks.append(self._chunk({"refusal": refusal_text(stop_details)}))

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import re
 
+from app.translate.output_format import WRAPPER
 from app.translate.stops import StopFilter
 
 _STRUCTURE = re.compile(r'["{}\[\]]')
+_OBJECT = re.compile(r'\{\s*["}]')
+"""How a JSON object begins, unlike the braces of prose."""
+_WRAPPED = re.compile(rf'\{{\s*"{WRAPPER}"\s*:\s*(?=\S)')
+_LONGEST_BEGINNING = 100
 _IN_STRING = re.compile(r'["\\]')
 
 
@@ -19,7 +24,10 @@ class JsonFilter:
 
     def __init__(self, *, unwrap: bool = False) -> None:
         self._unwrap = unwrap
-        self._held = ""
+        self._start = _WRAPPED if unwrap else _OBJECT
+        self._held: list[str] = []
+        self._beginning = ""
+        """What may be the beginning of an object, with what follows."""
         self._depth = 0
         self._in_string = False
         self._escaped = False
@@ -28,18 +36,19 @@ class JsonFilter:
     def feed(self, text: str) -> str:
         if self._has_ended:
             return ""
-        if not self._depth:
-            text = self._held + text
-            start = text.find("{")
-            start = text.find(":", start) if self._unwrap and start >= 0 else start
-            if start < 0:
-                self._held = text
-                return ""
-            self._held = ""
-            self._depth = 1
-            begun = "" if self._unwrap else "{"
-            return begun + self._pass(text[start + 1 :])
-        return self._pass(text)
+        if self._depth:
+            return self._pass(text)
+        text = self._beginning + text
+        start = self._start.search(text)
+        if start is None:
+            brace = text.rfind("{")
+            kept = brace if 0 <= brace >= len(text) - _LONGEST_BEGINNING else len(text)
+            self._held.append(text[:kept])
+            self._beginning = text[kept:]
+            return ""
+        self.release()
+        self._depth = 1
+        return ("" if self._unwrap else "{") + self._pass(text[start.end() if self._unwrap else start.start() + 1 :])
 
     def _pass(self, text: str) -> str:
         at = 0
@@ -64,7 +73,8 @@ class JsonFilter:
         return text
 
     def release(self) -> str:
-        held, self._held = self._held, ""
+        held = "".join([*self._held, self._beginning])
+        self._held, self._beginning = [], ""
         return held
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from app.errors import UntranslatableRequest
 from app.translate.facts import family_of
-from app.translate.native import THINKING
+from app.translate.native import THINKING, is_well_formed
 
 Block = dict[str, Any]
 FORMAT = "anthropic-claude-v1"
@@ -65,9 +65,9 @@ def _list_of(value: Any, param: str) -> list[Any]:
 
 def _native(entry: Mapping[str, Any]) -> Block | None:
     match entry.get("type"):
-        case "thinking" if entry.get("signature") and isinstance(entry.get("thinking"), str):
+        case "thinking" if is_well_formed(entry):
             return {"type": "thinking", "thinking": entry["thinking"], "signature": entry["signature"]}
-        case "redacted_thinking" if entry.get("data"):
+        case "redacted_thinking" if is_well_formed(entry):
             return {"type": "redacted_thinking", "data": entry["data"]}
     return None
 
@@ -78,9 +78,7 @@ def _of_detail(entry: Mapping[str, Any], family: str) -> Block | None:
         return None
     match entry.get("type"):
         case "reasoning.text" if isinstance(entry.get("signature"), str) and entry["signature"]:
-            text = entry.get("text")
-            thinking = text if isinstance(text, str) else ""
-            return {"type": "thinking", "thinking": thinking, "signature": entry["signature"]}
+            return {"type": "thinking", "thinking": _text_of(entry), "signature": entry["signature"]}
         case "reasoning.encrypted" if isinstance(entry.get("data"), str) and entry["data"]:
             return {"type": "redacted_thinking", "data": entry["data"]}
     return None
@@ -94,6 +92,7 @@ def _index_of(entry: Mapping[str, Any]) -> int | None:
 def _joined(entries: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Other gateways stream a block as several entries of one index, which some clients keep apart."""
     joined: list[dict[str, Any]] = []
+    pieces: list[str] = []
     for entry in entries:
         last = joined[-1] if joined else {}
         is_piece = (
@@ -103,11 +102,24 @@ def _joined(entries: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
             and not last.get("signature")
         )
         if is_piece:
-            last["text"] = f"{last.get('text') or ''}{entry.get('text') or ''}"
+            pieces.append(_text_of(entry))
             last["signature"] = entry.get("signature")
-        else:
-            joined.append(dict(entry))
+            continue
+        _close(joined, pieces)
+        pieces = [_text_of(entry)]
+        joined.append(dict(entry))
+    _close(joined, pieces)
     return joined
+
+
+def _close(joined: list[dict[str, Any]], pieces: list[str]) -> None:
+    if len(pieces) > 1:
+        joined[-1]["text"] = "".join(pieces)
+
+
+def _text_of(entry: Mapping[str, Any]) -> str:
+    text = entry.get("text")
+    return text if isinstance(text, str) else ""
 
 
 def interleaved(thinking: list[Placed], others: list[Block]) -> list[Block]:

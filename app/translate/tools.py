@@ -140,6 +140,7 @@ class Tools:
 def to_tools(tools: Any, names: ToolNames, facts: ModelFacts, notes: Notes, *, enforces: bool = True) -> Tools:
     """Raises UntranslatableRequest with the path of what is wrong. `enforces`: strict schemas may be sent."""
     translated: list[Tool] = []
+    taken: set[str] = set()
     custom: set[str] = set()
     hosted: dict[str, str] = {}
     budget = StrictBudget(enforces and facts.structured_outputs)
@@ -158,7 +159,8 @@ def to_tools(tools: Any, names: ToolNames, facts: ModelFacts, notes: Notes, *, e
             hosted[kind] = made["name"]
         elif is_native(kind):
             made = _to_native(tool, path, notes)
-            hosted[kind] = str(made.get("name", ""))
+            if made.get("name"):
+                hosted[kind] = made["name"]
         else:
             raise UntranslatableRequest(
                 f"{path}.type is {shown(kind)}; accepted are 'function', 'custom', 'web_search' and Anthropic's own "
@@ -166,13 +168,15 @@ def to_tools(tools: Any, names: ToolNames, facts: ModelFacts, notes: Notes, *, e
                 param=f"{path}.type",
                 code="invalid_type" if not isinstance(kind, str) else "unsupported_value",
             )
-        if any(made.get("name") == other.get("name") for other in translated if made.get("name")):
+        if made.get("name") in taken:
             param = f"{path}.{kind}.name" if kind in ("function", "custom") else f"{path}.type"
             raise UntranslatableRequest(
                 f"{param}: there are two tools called {shown(names.original(made['name']))}.",
                 param=param,
                 code="invalid_value",
             )
+        if made.get("name"):
+            taken.add(made["name"])
         mark_last([made], to_cache_control(tool, path))
         translated.append(made)
     return Tools(translated, frozenset(custom), hosted)
@@ -313,7 +317,8 @@ def _to_native(tool: Mapping[str, Any], path: str, notes: Notes) -> Tool:
             )
     elif re.fullmatch(r"web_search_\d{8}", kind) and kind >= "web_search_20260209":
         made.setdefault("allowed_callers", ["direct"])  # else code execution blocks would appear
-    made.pop("prompt_cache_breakpoint", None)
+    for breakpoint in ("cache_control", "prompt_cache_breakpoint"):  # checked and set elsewhere
+        made.pop(breakpoint, None)
     return made
 
 

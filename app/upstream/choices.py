@@ -83,7 +83,7 @@ class Choices:
         self._greenlets: list[Any] = []
 
     def batches(self) -> Iterator[tuple[int, list[Event]]]:
-        """Raises UpstreamError when one of the answers fails."""
+        """Raises what the first of the answers to fail raised."""
         if len(self._answers) == 1:
             for batch in self._answers[0].batches():
                 yield 0, batch
@@ -95,7 +95,7 @@ class Choices:
             index, batch = queue.get()
             if batch is None:
                 running -= 1
-            elif isinstance(batch, GatewayError):
+            elif isinstance(batch, Exception):
                 raise batch
             else:
                 yield index, batch
@@ -104,7 +104,7 @@ class Choices:
         try:
             for batch in self._answers[index].batches():
                 queue.put((index, batch))
-        except GatewayError as error:
+        except Exception as error:  # noqa: BLE001  # raised again by batches(), which waits for it
             queue.put((index, error))
         else:
             queue.put((index, None))

@@ -145,8 +145,12 @@ class UpstreamClient:
             request_id=headers.get("request-id"),
             secrets=self._secrets,
         )
-        made.headers = {**to_client_headers(headers, now=datetime.now(UTC)), **made.headers}
+        made.headers = self._harmless({**to_client_headers(headers, now=datetime.now(UTC)), **made.headers})
         return made
+
+    def _harmless(self, headers: dict[str, str]) -> dict[str, str]:
+        """Without what repeats a secret."""
+        return {name: value for name, value in headers.items() if scrubbed(value, self._secrets) == value}
 
     def _unreachable(self, error: Exception) -> UpstreamError:
         host = urllib.parse.urlsplit(self.connection.base_url).netloc

@@ -32,6 +32,9 @@ class Request(Protocol):
     def learn(self, connection: Connection, error: UpstreamError) -> bool:
         """Whether translate() makes a request now that may be answered."""
 
+    def answered(self, connection: Connection) -> None:
+        """What translate() made for the connection has been answered."""
+
 
 @dataclass(frozen=True)
 class Times:
@@ -77,7 +80,9 @@ class Pool:
             while (left_s := times.ends_at - time.monotonic()) > 0:
                 limits = Limits(min(left_s, connection.timeout_s or left_s), times.idle_s)
                 try:
-                    return self._open_one(request, connection, limits, stream=stream, whole=whole, times=times)
+                    answer = self._open_one(request, connection, limits, stream=stream, whole=whole, times=times)
+                    request.answered(connection)
+                    return answer
                 except UpstreamError as error:
                     if may_succeed_elsewhere(error):
                         log.warning("%s failed: %s %s", label(connection), error.status, error.code)

@@ -131,6 +131,8 @@ def test_a_database_that_is_away_is_logged_and_never_an_error(answers, monkeypat
     monkeypatch.setattr(database, "write", away)
     with caplog.at_level(logging.WARNING, "app"):
         answers.remember(MINE, [("text x", b"[1]")])
+        answers.remember(MINE, [("text z", b"[1]")])  # at once: it does not wait for the database again
+        answers._away_until = 0.0
         assert answers.recall([MINE], ["text y"]) == {MINE: {}}
     assert [record.message for record in caplog.records] == [
         "an answer could not be remembered: away",

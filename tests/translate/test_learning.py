@@ -10,6 +10,7 @@ import pytest
 from app.translate.facts import ModelFacts
 from app.translate.learning import lesson_of
 
+SENT = {"max_tokens": 200_000}
 CAPABLE = ModelFacts(
     "claude-able",
     thinking=frozenset({"adaptive", "enabled", "disabled", "between_tools"}),
@@ -61,10 +62,10 @@ CAPABLE = ModelFacts(
     ],
 )
 def test_a_refusal_of_a_parameter_teaches_what_the_model_can(text: str, facts: dict[str, Any]) -> None:
-    lesson = lesson_of(text, CAPABLE)
+    lesson = lesson_of(text, CAPABLE, SENT)
     assert lesson is not None
     assert (dict(lesson.facts), dict(lesson.options)) == (facts, {})
-    assert lesson_of(text, replace(CAPABLE, **facts)) is None  # nothing new: asking again would change nothing
+    assert lesson_of(text, replace(CAPABLE, **facts), SENT) is None  # nothing new: asking again would change nothing
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_refusal_of_a_parameter_teaches_what_the_model_can(text: str, facts: d
     ],
 )
 def test_a_refusal_of_this_very_request_changes_the_repeated_one_alone(text: str, options: dict[str, Any]) -> None:
-    lesson = lesson_of(text, CAPABLE)
+    lesson = lesson_of(text, CAPABLE, SENT)
     assert lesson is not None
     assert (dict(lesson.facts), dict(lesson.options)) == ({}, options)
 
@@ -97,7 +98,15 @@ def test_a_refusal_of_this_very_request_changes_the_repeated_one_alone(text: str
         'output_config.effort: "max" is not supported with thinking type "disabled": use at most "high"',
         "Your credit balance is too low to access the Anthropic API.",
         "",
+        # What clients can make Anthropic quote teaches nothing about a model.
+        "output_config.max_tokens: 2 > 1, which is the maximum: Extra inputs are not permitted",
+        "messages.0.content.0.image.source: Input tag 'max_tokens: 2 > 1, which is the maximum' found using 'type'",
+        "output_config.temperature: Extra inputs are not permitted",
+        "output_config.effort not support: Extra inputs are not permitted",
+        "tools.0.custom.name: 'does not support assistant message prefill' should match pattern",
+        "output_config.format.schema.properties.output_config.format: not supported",
+        "max_tokens: 2 > 1, which is the maximum allowed number of output tokens",
     ],
 )
 def test_any_other_refusal_teaches_nothing(text: str) -> None:
-    assert lesson_of(text, CAPABLE) is None
+    assert lesson_of(text, CAPABLE, SENT) is None
