@@ -248,6 +248,13 @@ _CONNECTION_FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
+MODEL_FLAGS = (
+    *("sampling", "prefill", "forced_tool", "mid_system", "structured_outputs"),
+    *("web_search", "bound_thinking", "fast_mode"),
+)
+"""What a model takes, as translate/facts.py has it (a test compares): the layers know nothing of each other."""
+
+
 def _models(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
     seen: set[str] = set()
     for index, model in enumerate(models):
@@ -264,6 +271,9 @@ def _models(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
             value = model.get(field)
             if value is not None and not (_is_int(value) and 0 <= value < 2**31):
                 raise refuse(f"{path}.{field}", "a whole number from 0", value)
+        for field in MODEL_FLAGS:
+            if model.get(field) is not None and not isinstance(model[field], bool):
+                raise refuse(f"{path}.{field}", "true or false", model[field])
     return models
 
 

@@ -29,7 +29,6 @@ class ModelFacts:
     prefill: bool = False
     forced_tool: bool = False
     mid_system: bool = False
-    image_input: bool = True
     structured_outputs: bool = True
     web_search: bool = True
     bound_thinking: bool = False
@@ -94,12 +93,27 @@ def with_upstream(facts: ModelFacts, info: Mapping[str, Any]) -> ModelFacts:
     if effort:
         levels = ("low", "medium", "high", "xhigh", "max")
         known["effort"] = tuple(e for e in levels if _supported(effort.get(e))) if _supported(effort) else ()
-    for name in ("image_input", "structured_outputs"):
-        if capabilities.get(name):
-            known[name] = _supported(capabilities[name])
+    if capabilities.get("structured_outputs"):
+        known["structured_outputs"] = _supported(capabilities["structured_outputs"])
     server_tools = _object(capabilities.get("server_tools"))
     if server_tools.get("web_search"):
         known["web_search"] = _supported(server_tools["web_search"])
+    return replace(facts, **known)
+
+
+FLAGS = (
+    *("sampling", "prefill", "forced_tool", "mid_system", "structured_outputs"),
+    *("web_search", "bound_thinking", "fast_mode"),
+)
+
+
+def with_operator(facts: ModelFacts, entry: Mapping[str, Any]) -> ModelFacts:
+    """The facts as an entry of ANTHROPIC_MODELS says; what it does not name stays as it is."""
+    known: dict[str, Any] = {name: entry[name] for name in FLAGS if isinstance(entry.get(name), bool)}
+    if entry.get("name"):
+        known["display_name"] = entry["name"]
+    if entry.get("max_tokens"):
+        known["max_tokens"] = entry["max_tokens"]
     return replace(facts, **known)
 
 

@@ -19,7 +19,7 @@ import orjson
 
 from app.errors import GatewayError, ModelNotFound
 from app.storage.config import ConfigSnapshot, Connection
-from app.translate.facts import ModelFacts, facts_for, with_upstream
+from app.translate.facts import ModelFacts, facts_for, with_operator, with_upstream
 from app.translate.learning import Lesson
 from app.upstream.client import not_understood
 from app.upstream.pool import Pool, candidates, label
@@ -109,7 +109,7 @@ class Catalogue:
             facts = with_upstream(facts, info)
         entry = next((e for e in snapshot.models if e["id"] == model), None)
         if entry is not None:
-            facts = with_upstream(facts, {"display_name": entry.get("name"), "max_tokens": entry.get("max_tokens")})
+            facts = with_operator(facts, entry)
         for lesson in self._lessons.get((connection.id, model), {}).values():
             facts = replace(facts, **lesson.facts)
         return facts

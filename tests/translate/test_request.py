@@ -9,7 +9,8 @@ import pytest
 
 from app.errors import InvalidRequest, UntranslatableRequest
 from app.schemas.chat import chat_request
-from app.translate.facts import ModelFacts, facts_for
+from app.storage.validation import MODEL_FLAGS
+from app.translate.facts import FLAGS, ModelFacts, facts_for, with_operator
 from app.translate.request import API_VERSION, API_VERSION_WITH_SAMPLING, Options, Translation, to_message_params
 from app.upstream.catalogue import OVERLAY
 
@@ -464,3 +465,11 @@ def test_functions_and_their_results_are_tools_of_one_call_at_a_time() -> None:
     assert [u["id"] for u in uses] == [r["tool_use_id"] for r in results] == ["toolu_fc_1", "toolu_fc_3"]
     assert [r["content"] for r in results] == ["one", "two"]
     assert made.reply.calls_functions
+
+
+def test_an_operator_may_know_better_what_a_model_takes() -> None:
+    assert FLAGS == MODEL_FLAGS
+    known = with_operator(facts("claude-opus-5-5"), {"id": "claude-opus-5-5", "sampling": True, "max_tokens": 5000})
+    request = chat_request({"model": "claude-opus-5-5", "messages": HI, "temperature": 0.5, "reasoning_effort": "none"})
+    made = to_message_params(request, known, Options())
+    assert (made.body["temperature"], made.body["max_tokens"]) == (0.5, 5000)
