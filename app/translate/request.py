@@ -103,6 +103,12 @@ class ReplyContext:
     warnings: tuple[str, ...] = ()
 
     @property
+    def annotates(self) -> bool:
+        """Whether citations can be told: of text that is no JSON."""
+        is_json = self.strips_json or self.unwraps_json or self.text_is_call_of or self.call_is_text_of
+        return not is_json
+
+    @property
     def shows_what_was_written(self) -> bool:
         """Whether the client sees Claude's text and calls as they are."""
         altered = self.stops or self.strips_json or self.unwraps_json or self.text_is_call_of or self.call_is_text_of

@@ -62,13 +62,14 @@ def _to_choice(message: Mapping[str, Any], context: ReplyContext, index: int) ->
     if seen.stopped_at is not None:  # what follows was not asked for
         content = content[: seen.block_count]
         stop_reason, stop_sequence = "stop_sequence", seen.stopped_at
-    if context.text_is_call_of is not None and stop_reason != "refusal" and text.strip():
-        calls = [call_of_text(text.lstrip(), str(message.get("id")), context)]
-        text = ""
+    if context.text_is_call_of is not None and stop_reason != "refusal":
+        arguments, text = text.lstrip(), ""
+        if arguments:
+            calls = [call_of_text(arguments, str(message.get("id")), context)]
     answer: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     if context.exposes_reasoning:
         answer.update(_reasoning(content, message))
-    if seen.annotations and context.text_is_call_of is None:
+    if seen.annotations and context.annotates:
         answer["annotations"] = seen.annotations
     if calls:
         answer["content"] = text or None

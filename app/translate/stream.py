@@ -279,7 +279,7 @@ class _Choice:
         return [self._chunk({"reasoning_details": [detail]})]
 
     def _annotations(self, text: _OpenText) -> list[Chunk]:
-        if self._context.text_is_call_of is not None:
+        if not self._context.annotates:
             return []
         annotations = to_annotations(
             text.citations, text.start, self._shown_chars, of_documents=self._context.cites_documents
@@ -315,8 +315,10 @@ class _Choice:
         return [self._chunk({"function_call": call["function"]})] if call["index"] == 0 else []
 
     def _release_held_text(self, *, at_end: bool = False) -> list[Chunk]:
-        prose, self._prose = "".join(self._prose), []
-        chunks = self._filtered(prose) if prose else []
+        chunks = []
+        if at_end and self._prose:
+            chunks = self._filtered("".join(self._prose))
+            self._prose.clear()
         held = self._filters.release(at_end=at_end) if self._filters.are_used else ""
         return chunks + self._shown(held)
 
