@@ -235,8 +235,11 @@ def _demanded_key() -> str:
 def _key_caller(secret: str) -> Caller:
     key = current_app.extensions["dragoman"].keys.authenticate(secret)
     if key is None:
+        anthropics = " This is a key of Anthropic's: programs use one of the gateway's own (sk-dgm-…)."
         raise Unauthenticated(
-            "Incorrect API key provided. The administrator of this gateway can give you one.",
+            "Incorrect API key provided."
+            + (anthropics if secret.startswith("sk-ant-") else "")
+            + " The administrator of this gateway can give you one.",
             headers={"www-authenticate": "Bearer"},
         )
     return Caller(key.scope, key, f"key {key.name}")

@@ -78,7 +78,7 @@ class ModelNotFound(NotFound):
     def __init__(self, model: str) -> None:
         super().__init__(
             f"The model `{model[:100]}` does not exist or you do not have access to it. "
-            "GET /v1/models lists what there is.",
+            "GET /v1/models lists what there is; an administrator can add other names for it (MODEL_ALIASES).",
             param="model",
         )
 

@@ -85,8 +85,8 @@ RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
         "SYSTEM_PLACEMENT",
         "str",
         "in_place",
-        "in_place leaves system messages where they stand in a conversation; hoist puts them all at its top, which "
-        "costs the prompt cache.",
+        "Of system messages in the middle of a conversation. in_place: Claude gets them behind the user's message that "
+        "they stand at, as a message of their own or as its text; hoist: at the top, which costs the prompt cache.",
         choices=("in_place", "hoist"),
     ),
     RuntimeSetting(

@@ -526,3 +526,42 @@ def test_a_fact_is_kept_only_when_the_request_that_it_led_to_was_answered(module
     body = {"model": "claude-opus-4-5", "messages": [*HI, {"role": "assistant", "content": "Well,"}]}
     assert gateway.post("/v1/chat/completions", body, headers=CLIENT).status_code == 400
     assert gateway.get("/readyz").json()["connections"][0]["learned_from_refusals"] == {}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"type": "json_object"},
+        {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object", "additionalProperties": {}}}},
+    ],
+)
+def test_json_that_claude_is_asked_for_in_words_is_json(client: OpenAI, form: Any, stream: bool) -> None:
+    asked: dict[str, Any] = {"model": "claude-opus-5-5", "messages": HI, "response_format": form}
+    if stream:
+        chunks = client.chat.completions.create(stream=True, **asked)
+        text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    else:
+        text = client.chat.completions.create(**asked).choices[0].message.content or ""
+    assert isinstance(orjson.loads(text), dict)
+
+
+@pytest.mark.parametrize("value", ["true", "yes", "1", "True"])
+def test_a_dry_run_is_one_however_it_is_written(running: Gateway, value: str) -> None:
+    body = {"model": "sim-text", "messages": HI}
+    explained = running.post(f"/v1/chat/completions?explain={value}", body, headers=CLIENT)
+    assert explained.json()["object"] == "chat.completion.explanation"
+
+
+def test_a_dry_run_that_is_misspelt_is_not_a_real_one(running: Gateway) -> None:
+    refused = running.post("/v1/chat/completions?explain=please", {"model": "sim-text", "messages": HI}, headers=CLIENT)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "explain")
+    refused = post_with(running, {"x-gateway-strict": "maybe"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "x-gateway-strict")
+    assert post_with(running, {"x-gateway-strict": "1"}, seed=7).status_code == 400
+    assert post_with(running, {"x-gateway-strict": "0"}, seed=7).status_code == 200
+
+
+def post_with(running: Gateway, headers: dict[str, str], **fields: Any) -> requests.Response:
+    body = {"model": "sim-text", "messages": HI, **fields}
+    return running.post("/v1/chat/completions", body, headers={**CLIENT, **headers})

@@ -10,6 +10,7 @@ from flask import Flask
 
 from app.settings import settings_table
 from app.translate.compatibility import TABLES
+from app.translate.warnings import AT_THE_HEAD
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,3 +48,13 @@ def test_readme_names_every_route_of_the_api(app: Flask) -> None:
 def test_links_lead_somewhere(document: str) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / document).read_text()):
         assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
+def test_every_warning_that_the_translation_gives_is_explained() -> None:
+    given = set()
+    for file in (ROOT / "app" / "translate").glob("*.py"):
+        given |= set(re.findall(r'\.warn\(\s*"([a-z_]+)"', file.read_text()))
+    declared = {
+        code for code in AT_THE_HEAD if code not in ("schema_map_lossy", "schema_not_enforced", "schema_too_complex")
+    }
+    assert given == declared  # the three are codes of Inexpressible

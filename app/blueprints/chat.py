@@ -14,7 +14,7 @@ from app.blueprints.chat_explain import explanation
 from app.blueprints.chat_request import ChatRequest, chat_request_of
 from app.blueprints.chat_stream import ChatStream
 from app.blueprints.errors import request_id
-from app.blueprints.json_body import json_body
+from app.blueprints.json_body import is_switched_on, json_body
 from app.schemas.chat import ChatCompletionSchema, ChatRequestSchema, FlatChatCompletionSchema, chat_request
 from app.translate import exact_json
 from app.translate.response import to_chat_completion
@@ -34,10 +34,12 @@ SILENT_AT_MOST_S = 30.0
 @endpoint(
     "client",
     "Create a chat completion",
-    description="JSON, or server-sent events with `stream: true`. Additional fields are taken as OpenAI takes them.",
+    description="JSON, or server-sent events with `stream: true`. A field without a counterpart is told in the header "
+    "`x-gateway-warnings`, or refused with `x-gateway-strict: true`; what turns up at the end of an answer stands in "
+    "its `gateway.warnings`.",
     body=ChatRequestSchema,
     answers={200: ChatCompletionSchema},
-    query={"explain": "1: nothing is sent; the answer says what would be, and what became of each field."},
+    query={"explain": "1 or true: nothing is sent; the answer says what would be, and what became of each field."},
 )
 def create_chat_completion() -> Response:
     return _complete(flat=False)
@@ -49,7 +51,7 @@ def create_chat_completion() -> Response:
     "Create a chat completion, with the message's role and content at the top level as well",
     body=ChatRequestSchema,
     answers={200: FlatChatCompletionSchema},
-    query={"explain": "1: nothing is sent; the answer says what would be, and what became of each field."},
+    query={"explain": "1 or true: nothing is sent; the answer says what would be, and what became of each field."},
 )
 def create_flat_chat_completion() -> Response:
     return _complete(flat=True)
@@ -58,7 +60,7 @@ def create_flat_chat_completion() -> Response:
 def _complete(*, flat: bool) -> Response:
     started = time.monotonic()
     body = json_body()
-    if request.args.get("explain") == "1":
+    if is_switched_on("explain", request.args.get("explain", "0")):
         return Response(exact_json.dumps(explanation(body)), mimetype="application/json")
     asked = chat_request(body)
     chat = chat_request_of(asked)

@@ -10,6 +10,7 @@ from typing import Any
 from flask import g, request
 
 from app import metrics
+from app.blueprints.json_body import is_switched_on
 from app.errors import UpstreamError
 from app.services import Services, Upstream, services, upstream
 from app.storage.config import ConfigSnapshot, Connection
@@ -125,7 +126,8 @@ def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
     claude.pool.forget_others(snapshot)
     values = snapshot.values
     options = Options(
-        strict=values["COMPAT"] == "strict" or request.headers.get("x-gateway-strict", "").lower() == "true",
+        strict=values["COMPAT"] == "strict"
+        or is_switched_on("x-gateway-strict", request.headers.get("x-gateway-strict", "0")),
         expose_reasoning=values["EXPOSE_REASONING"],
         default_max_tokens=values["DEFAULT_MAX_TOKENS"],
         caching=values["PROMPT_CACHE"],

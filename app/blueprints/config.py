@@ -9,7 +9,7 @@ import orjson
 from flask import Blueprint, Response, current_app, g, request
 
 from app.api import endpoint
-from app.blueprints.json_body import json_body
+from app.blueprints.json_body import is_switched_on, json_body
 from app.errors import InvalidRequest, PreconditionFailed, shown
 from app.schemas.config import ConfigSchema, ConfigUpdateSchema
 from app.services import services
@@ -76,10 +76,7 @@ def _answer(snapshot: ConfigSnapshot, *, reveal: bool, also: Iterable[str] = ())
 
 
 def _flag(name: str) -> bool:
-    value = request.args.get(name, "false").lower()
-    if value not in ("true", "1", "false", "0"):
-        raise InvalidRequest(f"{name} must be true or false.", param=name)
-    return value in ("true", "1")
+    return is_switched_on(name, request.args.get(name, "false"))
 
 
 def _if_match() -> int | None:

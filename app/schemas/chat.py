@@ -151,7 +151,14 @@ class ChatRequestSchema(Schema):
         raise refused from None
 
 
-class MessageSchema(Schema):
+class _AnswerSchema(Schema):
+    """Describes what is sent as it is; it may hold more."""
+
+    class Meta:
+        unknown = INCLUDE
+
+
+class MessageSchema(_AnswerSchema):
     role = fields.String()
     content = fields.String(allow_none=True)
     refusal = fields.String(allow_none=True)
@@ -161,10 +168,13 @@ class MessageSchema(Schema):
         metadata={"description": "The same with its signatures: send it back on the assistant message as it is."},
     )
     tool_calls = fields.List(fields.Dict())
-    annotations = fields.List(fields.Dict(), metadata={"description": "Citations, as OpenAI's url_citation."})
+    annotations = fields.List(
+        fields.Dict(),
+        metadata={"description": "Citations: url_citation, and document_citation where the client asked for them."},
+    )
 
 
-class ChoiceSchema(Schema):
+class ChoiceSchema(_AnswerSchema):
     index = fields.Integer()
     message = fields.Nested(MessageSchema)
     finish_reason = fields.String()
@@ -172,7 +182,7 @@ class ChoiceSchema(Schema):
     native_finish_reason = fields.String(metadata={"description": "Claude's own stop_reason."})
 
 
-class UsageSchema(Schema):
+class UsageSchema(_AnswerSchema):
     prompt_tokens = fields.Integer()
     completion_tokens = fields.Integer()
     total_tokens = fields.Integer()
@@ -180,7 +190,7 @@ class UsageSchema(Schema):
     completion_tokens_details = fields.Dict()
 
 
-class ChatCompletionSchema(Schema):
+class ChatCompletionSchema(_AnswerSchema):
     """Describes an answer; what translate/response.py makes is sent as it is."""
 
     id = fields.String()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields
+from marshmallow import INCLUDE, Schema, fields
 
 
 class ModelSchema(Schema):
+    class Meta:
+        unknown = INCLUDE  # what other clients look for stands there as well
+
     id = fields.String()
     object = fields.String()
     created = fields.Integer(metadata={"description": "Unix seconds"})

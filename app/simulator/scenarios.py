@@ -7,6 +7,7 @@ Pure: a scenario takes an `Ask` and returns a `Reply` (events, pace, how it ends
     sim-text:tokens=200,gap_ms=10,ttft_ms=50      with parameters; the headers x-sim-tokens, x-sim-gap-ms … do the same
 """
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -344,6 +345,8 @@ def _paragraph(ask: Ask) -> str:
     output = (ask.body.get("output_config") or {}).get("format") or ask.body.get("output_format")
     if output:
         return orjson.dumps(instance(output["schema"], last_user_text(ask.body))).decode()
+    if wanted := asked_in_words(ask.body):
+        return orjson.dumps(instance(wanted, last_user_text(ask.body))).decode()
     if tool_results(ask.body):
         return f"Here is what I found. {describe_results(ask.body)} Tell me if you want me to look at anything else."
     if attachments(last_user_turn(ask.body)):
@@ -354,6 +357,20 @@ def _paragraph(ask: Ask) -> str:
         "answer, but it arrives the way a real one would: piece by piece, with a short pause between the pieces, "
         "and with honest token counts at the end. How may I help you further?"
     )
+
+
+ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+
+
+def asked_in_words(body: dict[str, Any]) -> dict[str, Any] | None:
+    """The schema of the JSON that the last instruction asks for, if it asks for any."""
+    system = body.get("system")
+    said = str(system[-1]["text"]) if isinstance(system, list) and system else str(system or "")
+    if "JSON Schema" in said:
+        with contextlib.suppress(ValueError):
+            schema = orjson.loads(said[said.index("{") :])
+            return schema if isinstance(schema, dict) else None
+    return ANY_OBJECT if "JSON object" in said else None
 
 
 def wanted_tool(ask: Ask) -> dict[str, Any] | None:

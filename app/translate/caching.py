@@ -87,6 +87,9 @@ def apply_caching(body: dict[str, Any], request: Mapping[str, Any], caching: Cac
         and (caching == "auto" or asked.mode)
         and _is_worth_caching(body, request)
     ):
+        # What many conversations share is kept apart from what only this one says.
+        mark_last([tool for tool in body.get("tools", ()) if not tool.get("defer_loading")], _control(asked.ttl))
+        mark_last(body.get("system", []), _control(asked.ttl))
         body["cache_control"] = _control(asked.ttl)
         return
     _limit(body, marked, notes)

@@ -7,5 +7,11 @@ from collections.abc import Callable, Mapping
 from app.translate.content import parts_table
 from app.translate.fields import fields_table
 from app.translate.tools import tools_table
+from app.translate.warnings import warnings_table
 
-TABLES: Mapping[str, Callable[[], str]] = {"fields": fields_table, "parts": parts_table, "tools": tools_table}
+TABLES: Mapping[str, Callable[[], str]] = {
+    "fields": fields_table,
+    "parts": parts_table,
+    "tools": tools_table,
+    "warnings": warnings_table,
+}

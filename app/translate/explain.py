@@ -18,8 +18,8 @@ def explained(
     request: Mapping[str, Any], translation: Translation | None, sent: Mapping[str, Any], refused: str | None
 ) -> list[dict[str, Any]]:
     """One entry for each top-level field in the order of the request, and one for each message: `became` is sent,
-    mapped, ignored or rejected. `sent` is the body that goes upstream. `refused` is the path of the field for which the
-    request is refused, without a translation."""
+    mapped, ignored, rejected or, beside a rejected one, unchecked. `sent` is the body that goes upstream. `refused` is
+    the path of the field for which the request is refused, without a translation."""
     nested = request.get("extra_body")
     can_be_flat = isinstance(nested, dict) and nested.get("extra_body") is None
     flat = flattened(request) if can_be_flat else request
@@ -31,7 +31,7 @@ def explained(
             entries += _messages(value, translation)
     if can_be_flat:
         reason = FIELDS["extra_body"].reason
-        entries.append({"field": "extra_body", "became": "mapped", "upstream": [], "reason": reason})
+        entries.append(_of("extra_body", "mapped" if translation else "unchecked", [], reason, ()))
     return entries
 
 
@@ -40,7 +40,9 @@ def _entry(
 ) -> dict[str, Any]:
     if refused is not None and _is_in(refused, name):
         reason = FIELDS[name].reason if name in FIELDS and FIELDS[name].disposition == "rejected" else ""
-        return _of(name, "rejected", [], reason or f"{refused} is at fault.", ())
+        return _of(name, "rejected", [], reason or f"{refused} is at fault: see `refused`.", ())
+    if refused is not None:
+        return _of(name, "unchecked", [], f"The request is refused for {refused}.", ())
     notes = [note for note in translation.notes if _is_in(note.param, name)] if translation else []
     warnings = tuple(dict.fromkeys(note.code for note in notes))
     field = FIELDS.get(name)

@@ -45,17 +45,20 @@ FIELDS: Mapping[str, Field] = {
     "messages": _mapped("System blocks and turns: see the table of content parts.", "system", "messages"),
     "max_completion_tokens": _mapped("`max_tokens`, at most what the model can write.", "max_tokens"),
     "max_tokens": _mapped(
-        "The same; `max_completion_tokens` wins. Without either: the most the model can write.", "max_tokens"
+        "`max_tokens`; `max_completion_tokens` wins over it. Without either: the most the model can write.",
+        "max_tokens",
     ),
-    "temperature": _mapped("Where the model takes it, at most 1; else told as `sampling_ignored`.", "temperature"),
-    "top_p": _mapped("Where the model takes it, and not beside a temperature.", "top_p"),
+    "temperature": _mapped(
+        "Where the model takes it, at most 1 (`temperature_clamped`); else told as `sampling_ignored`.", "temperature"
+    ),
+    "top_p": _mapped("Where the model takes it, and not beside a temperature other than 1.", "top_p"),
     "top_k": _mapped("Where the model takes it; 0 and below mean off.", "top_k"),
     "n": _mapped("Up to 8: that many requests to Anthropic over one connection, the usage added up."),
     "response_format": _mapped(
-        "json_schema: `output_config.format`, or in words where Claude cannot enforce the schema (told as "
-        "`schema_not_enforced`); json_object: in words. Prose around the JSON is stripped then.",
+        "json_schema: `output_config.format`, or in words where Claude cannot enforce the schema (told); json_object: "
+        "in words. Prose around the JSON is stripped then. Lengths and ranges, which Claude cannot enforce, move into "
+        "the descriptions.",
         "output_config.format",
-        "tools",
         "system",
         in_one=True,
     ),
@@ -63,7 +66,8 @@ FIELDS: Mapping[str, Field] = {
         "How long an automatic breakpoint lasts: 24h is an hour, the longest there is.", "cache_control"
     ),
     "prompt_cache_options": _mapped(
-        "explicit: no automatic breakpoint; implicit: one; `ttl` as far as Claude has it.", "cache_control"
+        "explicit: no automatic breakpoint; implicit: one, but for a lone question; `ttl` as far as Claude has it.",
+        "cache_control",
     ),
     "prompt_cache_key": _mapped(
         "Anthropic's cache needs no key; with `PROMPT_CACHE=auto` it asks for a breakpoint.", "cache_control"
@@ -87,10 +91,12 @@ FIELDS: Mapping[str, Field] = {
     "function_call": _mapped("`tool_choice`.", "tool_choice"),
     "parallel_tool_calls": _mapped("`disable_parallel_tool_use`.", "tool_choice"),
     "reasoning_effort": _mapped("`thinking` and `effort`, by what the model can.", *_THINKS),
-    "reasoning": _mapped("OpenRouter's form of the same: effort, max_tokens, exclude, enabled.", *_THINKS),
+    "reasoning": _mapped("OpenRouter's form of `reasoning_effort`: effort, max_tokens, exclude, enabled.", *_THINKS),
     "thinking": _mapped("Anthropic's own form, adapted where the model does not take it.", *_THINKS),
-    "enable_thinking": _mapped("false: no thinking (`reasoning_effort: none`).", *_THINKS),
-    "chat_template_kwargs": _mapped("`enable_thinking` in it, as above.", *_THINKS),
+    "enable_thinking": _mapped(
+        "false: no thinking, where no effort is asked for (`reasoning_effort: none`).", *_THINKS
+    ),
+    "chat_template_kwargs": _mapped("`enable_thinking` in it, as at the top level.", *_THINKS),
     "service_tier": _mapped(
         "default, flex, scale: `standard_only`; auto, priority: `auto`; fast: `speed`.",
         "service_tier",
@@ -98,9 +104,11 @@ FIELDS: Mapping[str, Field] = {
         in_one=True,
     ),
     "user": _mapped("`metadata.user_id`; hashed where it could name a person.", "metadata"),
-    "safety_identifier": _mapped("The same; it wins.", "metadata"),
-    "metadata": _mapped("Given back in the answer; its `user_id` is used where there is no `user`.", "metadata"),
-    "web_search_options": _mapped("Anthropic's web search; citations come back as `annotations`.", "tools"),
+    "safety_identifier": _mapped("`metadata.user_id`; it wins over `user`.", "metadata"),
+    "metadata": _mapped("Given back in a JSON answer; its `user_id` is used where there is no `user`.", "metadata"),
+    "web_search_options": _mapped(
+        "Anthropic's web search, `search_context_size` as `max_uses`; citations come back as `annotations`.", "tools"
+    ),
     "output_config": _mapped("Anthropic's own, merged with what the gateway makes.", "output_config"),
     "container": _mapped("Anthropic's own, passed on.", "container"),
     "context_management": _mapped("Anthropic's own, passed on with its beta header.", "context_management"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.errors import UntranslatableRequest
+from app.translate.warnings import AT_THE_HEAD
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,10 @@ class Notes:
         self.betas: dict[str, None] = {}
 
     def warn(self, code: str, param: str, reason: str, *, strict_code: str = "unsupported_parameter") -> None:
+        assert code in AT_THE_HEAD or code.endswith("_ignored"), code  # every warning is documented
         if self._strict:
             raise UntranslatableRequest(
-                f"{reason} Leave it out, or leave strict mode (COMPAT, x-gateway-strict) to have it ignored.",
+                f"{reason} Strict mode (COMPAT, x-gateway-strict) refuses what cannot be carried over exactly.",
                 param=param,
                 code=strict_code,
             )

@@ -237,7 +237,8 @@ def _max_tokens(request: Mapping[str, Any], facts: ModelFacts, options: Options,
         known = facts.max_tokens or UNKNOWN_MODEL_MAX_TOKENS
         return min(known, options.default_max_tokens or known), False
     if facts.max_tokens is not None and asked > facts.max_tokens:
-        notes.warn("max_tokens_clamped", "max_tokens", f"{facts.id} writes at most {facts.max_tokens} tokens.")
+        param = "max_completion_tokens" if request.get("max_completion_tokens") else "max_tokens"
+        notes.warn("max_tokens_clamped", param, f"{facts.id} writes at most {facts.max_tokens} tokens.")
         return facts.max_tokens, True
     return int(asked), True
 

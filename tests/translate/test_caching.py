@@ -116,3 +116,11 @@ def test_a_breakpoint_never_comes_to_stand_on_thinking() -> None:
         made = translated([*HI, message, *HI]).body
         blocks = made["messages"][1]["content"]
         assert [b["type"] for b in blocks if "cache_control" in b] == ["text"]
+
+
+def test_what_many_conversations_share_is_cached_apart_from_what_only_one_says() -> None:
+    deferred = {"type": "function", "function": {"name": "g"}, "defer_loading": True}
+    body = translated(TALK, tools=[TOOL, deferred]).body
+    assert [tool.get("cache_control") for tool in body["tools"]] == [FIVE, None]
+    assert body["system"][-1]["cache_control"] == FIVE
+    assert body["cache_control"] == FIVE
