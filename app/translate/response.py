@@ -59,6 +59,7 @@ def _to_choice(message: Mapping[str, Any], context: ReplyContext, index: int) ->
     content = message.get("content") or []
     seen = _seen(content, context)
     text, calls = seen.text, seen.calls
+    late = [*message.get(LATE_WARNINGS, ())]
     if seen.stopped_at is not None:  # what follows was not asked for
         content = content[: seen.block_count]
         stop_reason, stop_sequence = "stop_sequence", seen.stopped_at
@@ -66,6 +67,7 @@ def _to_choice(message: Mapping[str, Any], context: ReplyContext, index: int) ->
         arguments, text = text.lstrip(), ""
         if arguments:
             calls = [call_of_text(arguments, str(message.get("id")), context)]
+            late += unhonoured(arguments, stop_reason)
     answer: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     if context.exposes_reasoning:
         answer.update(_reasoning(content, message))
@@ -89,7 +91,7 @@ def _to_choice(message: Mapping[str, Any], context: ReplyContext, index: int) ->
         "finish_reason": finish_reason_of(stop_reason, bool(calls), context),
         **choice_extras(stop_reason, stop_sequence, message.get("stop_details")),
     }
-    return choice, [*message.get(LATE_WARNINGS, ()), *late_warnings(stop_reason, content)]
+    return choice, [*late, *late_warnings(stop_reason, content)]
 
 
 def _reasoning(content: Sequence[dict[str, Any]], message: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +156,15 @@ def call_of_text(text: str, message_id: str, context: ReplyContext) -> dict[str,
     with contextlib.suppress(ValueError):  # cut short: then the text is all there is
         block["input"] = exact_json.loads(text)
     return _to_tool_call(block, context)
+
+
+def unhonoured(arguments: str, stop_reason: str) -> list[str]:
+    """The warning for a text that was to be arguments and is not, though it was not cut short."""
+    try:
+        is_object = isinstance(exact_json.loads(arguments), dict)
+    except ValueError:
+        is_object = False
+    return [] if is_object or finish_reason(stop_reason) == "length" else ["forced_tool_not_honoured"]
 
 
 def emulated_call_id(message_id: str) -> str:

@@ -13,7 +13,14 @@ from typing import Any
 from app.translate import exact_json
 from app.translate.accumulate import MessageAccumulator
 from app.translate.request import ReplyContext
-from app.translate.response import LATE_WARNINGS, emulated_call_id, finish_reason_of, shown_content, text_filters
+from app.translate.response import (
+    LATE_WARNINGS,
+    emulated_call_id,
+    finish_reason_of,
+    shown_content,
+    text_filters,
+    unhonoured,
+)
 from app.translate.search import to_annotations
 from app.translate.stop_reason import (
     FAILED_SEARCH,
@@ -108,6 +115,8 @@ class _Choice:
         self._prose: list[str] = []
         """Text that is not the answer if a call with the answer follows."""
         self._has_answered = False
+        self._arguments: list[str] = []
+        """Of the call that the text stands for."""
         self._has_reasoning = False
         self._reasoning_ended = False
         self._ending: dict[str, Any] = {}
@@ -249,6 +258,7 @@ class _Choice:
 
     def _text_as_arguments(self, text: str) -> list[Chunk]:
         if self._call_count:
+            self._arguments.append(text)
             return self._call_chunk({"index": 0, "function": {"arguments": text}})
         text = text.lstrip()
         if not text:
@@ -343,6 +353,8 @@ class _Choice:
             chunks.append(self._chunk({"provider_specific_fields": {"anthropic_content": content}}))
         finish = self._chunk({}, finish_reason_of(stop_reason, bool(self._call_count), self._context))
         finish["choices"][0].update(choice_extras(stop_reason, self._ending.get("stop_sequence"), stop_details))
+        if self._arguments and stop_reason != "refusal":
+            self._late.update(dict.fromkeys(unhonoured("".join(self._arguments), stop_reason)))
         late = dict.fromkeys([*self._late, *late_warnings(stop_reason, ())])
         if late:
             finish["gateway"] = {"warnings": list(late)}

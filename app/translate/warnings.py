@@ -44,7 +44,8 @@ AT_THE_HEAD: Mapping[str, str] = {
 }
 AT_THE_END: Mapping[str, str] = {
     "context_window_exceeded": "The answer ended because the context window was full (`finish_reason: length`).",
-    "forced_tool_not_honoured": "The model was told twice to call a tool and answered with text.",
+    "forced_tool_not_honoured": "The model was to call a tool, was told so twice or held to its schema, and answered "
+    "with something else.",
     "pause_turn": "Claude paused more than five times; this is what it had said.",
     "refusal": "Claude declined; see `refusal` and `stop_details`.",
     "server_tool_failed": "A tool that runs at Anthropic failed; Claude went on without.",

@@ -243,3 +243,13 @@ def test_stop_strings_do_not_cut_arguments() -> None:
     assert "stop_sequences" not in made.body
     assert made.reply.stops == ()
     assert "stop_ignored" in made.reply.warnings
+
+
+def test_a_text_that_was_to_be_arguments_and_is_not_is_told() -> None:
+    context = ReplyContext(text_is_call_of="f")
+    prose = {"type": "text", "text": "I would rather not."}
+    message = {"id": "msg_1", "model": "m", "content": [prose], "stop_reason": "end_turn", "usage": {}}
+    assert to_chat_completion([message], context, created=1)["gateway"] == {"warnings": ["forced_tool_not_honoured"]}
+    assert streamed(context, "end_turn", prose)[-1]["gateway"] == {"warnings": ["forced_tool_not_honoured"]}
+    for good, reason in (('{"a": 1}', "end_turn"), ('{"a": ', "max_tokens")):
+        assert "gateway" not in streamed(context, reason, {"type": "text", "text": good})[-1]
