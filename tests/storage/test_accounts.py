@@ -11,19 +11,6 @@ from app.errors import ConfigError, Conflict, InvalidRequest, NotFound
 from app.storage import accounts, audit
 
 
-@pytest.fixture
-def make(make_storage_app, either_database):
-    def make(**values):
-        return make_storage_app(**{**either_database, **values})
-
-    return make
-
-
-@pytest.fixture
-def app(make):
-    return make()
-
-
 def test_the_first_admin_is_made_once(app):
     assert not accounts.any_exists(app)
     accounts.create_first(app, "ann", "password of ann")

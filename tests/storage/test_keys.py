@@ -10,19 +10,6 @@ from app.storage import audit, database, keys
 
 
 @pytest.fixture
-def make(make_storage_app, either_database):
-    def make(**values):
-        return make_storage_app(**{**either_database, **values})
-
-    return make
-
-
-@pytest.fixture
-def app(make):
-    return make()
-
-
-@pytest.fixture
 def ring(app):
     return app.extensions["dragoman"].keys
 

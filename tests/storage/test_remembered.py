@@ -16,19 +16,6 @@ THOUGHT = b'[{"type":"thinking","thinking":"a secret thought"}]'
 
 
 @pytest.fixture
-def make(make_storage_app, either_database):
-    def make(**values):
-        return make_storage_app(**{**either_database, **values})
-
-    return make
-
-
-@pytest.fixture
-def app(make):
-    return make()
-
-
-@pytest.fixture
 def answers(app):
     return app.extensions["dragoman"].answers
 

@@ -10,11 +10,6 @@ from app.storage.tables import AuditRow
 from app.storage.writer import GroupedWriter
 
 
-@pytest.fixture
-def app(make_storage_app, either_database):
-    return make_storage_app(**either_database)
-
-
 def row(action):
     return AuditRow(at=1, who="w", action=action, detail="", ip="")
 
