@@ -90,6 +90,12 @@ RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
         choices=("in_place", "hoist"),
     ),
     RuntimeSetting(
+        "REMEMBER_ANSWERS",
+        "bool",
+        True,
+        "Keep answers with signed thinking for 24 hours, encrypted, for clients that do not send the thinking back.",
+    ),
+    RuntimeSetting(
         "REFUSAL_FINISH",
         "str",
         "content_filter",

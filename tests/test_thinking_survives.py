@@ -25,16 +25,17 @@ QUESTION = {"role": "user", "content": "What is the weather in Paris?"}
 
 
 @pytest.fixture
-def start(gateway: GatewayMaker, simulator: str, either_database: dict[str, str]) -> Callable[[], Gateway]:
+def start(gateway: GatewayMaker, simulator: str, either_database: dict[str, str]) -> Callable[..., Gateway]:
     """Each call is another process on the same database."""
 
-    def make() -> Gateway:
+    def make(**variables: str) -> Gateway:
         return gateway(
             ENABLE_ANTHROPIC_API="true",
             ANTHROPIC_API_KEYS=KEY,
             ANTHROPIC_API_BASE_URLS=simulator,
             GATEWAY_API_KEYS=f"{CLIENT['authorization'].removeprefix('Bearer ')},another-client-key",
             **{name.upper(): value for name, value in either_database.items()},
+            **variables,
         )
 
     return make
@@ -62,6 +63,18 @@ def ask(gateway: Gateway, messages: list[Any], *, stream: bool, headers: dict[st
     return {"role": "assistant", "content": content, **({"tool_calls": [*calls.values()]} if calls else {})}
 
 
+def rows_of(gateway: Gateway, either_database: dict[str, str], statement: str) -> int:
+    """How many rows a statement deleted, or what it counted."""
+    url = either_database.get("database_url", f"sqlite:///{gateway.instance / 'dragoman.db'}")
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    try:
+        with engine.begin() as connection:
+            result = connection.execute(text(statement))
+            return int(result.scalar_one() if result.returns_rows else result.rowcount)
+    finally:
+        engine.dispose()
+
+
 def with_results(message: Any) -> list[Any]:
     results = [{"role": "tool", "tool_call_id": c["id"], "content": "18 degrees"} for c in message["tool_calls"]]
     return [QUESTION, message, *results]
@@ -81,7 +94,7 @@ def last_turn_of_claude(simulator: str) -> list[dict[str, Any]]:
     ids=["bound", "manual"],
 )
 def test_the_blocks_come_back_byte_for_byte_on_another_worker_and_after_a_restart(
-    start: Callable[[], Gateway], simulator: str, stream: bool, fields: dict[str, Any]
+    start: Callable[..., Gateway], simulator: str, stream: bool, fields: dict[str, Any]
 ) -> None:
     first = start()
     shown = first.post(
@@ -109,22 +122,17 @@ def test_the_blocks_come_back_byte_for_byte_on_another_worker_and_after_a_restar
 
 
 def test_with_nothing_remembered_the_request_is_answered_all_the_same(
-    start: Callable[[], Gateway], simulator: str, either_database: dict[str, str]
+    start: Callable[..., Gateway], simulator: str, either_database: dict[str, str]
 ) -> None:
     gateway = start()
     message = ask(gateway, [QUESTION], stream=True)
-    url = either_database.get("database_url", f"sqlite:///{gateway.instance / 'dragoman.db'}")
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
-    with engine.begin() as connection:
-        deleted = connection.execute(text("DELETE FROM remembered_answers"))
-        assert deleted.rowcount == 1
-    engine.dispose()
+    assert rows_of(gateway, either_database, "DELETE FROM remembered_answers") == 1
     answer = ask(start(), with_results(message), stream=False)
     assert "18 degrees" in answer["content"]
     assert [block["type"] for block in last_turn_of_claude(simulator)] == ["tool_use"]
 
 
-def test_another_client_key_is_not_given_the_thinking(start: Callable[[], Gateway], simulator: str) -> None:
+def test_another_client_key_is_not_given_the_thinking(start: Callable[..., Gateway], simulator: str) -> None:
     gateway = start()
     message = ask(gateway, [QUESTION], stream=False)
     ask(gateway, with_results(message), stream=False, headers={"authorization": "Bearer another-client-key"})
@@ -134,7 +142,7 @@ def test_another_client_key_is_not_given_the_thinking(start: Callable[[], Gatewa
 
 
 def test_a_history_that_the_client_changed_is_sent_as_the_client_has_it(
-    start: Callable[[], Gateway], simulator: str
+    start: Callable[..., Gateway], simulator: str
 ) -> None:
     gateway = start()
     message = ask(gateway, [QUESTION], stream=False)
@@ -145,7 +153,7 @@ def test_a_history_that_the_client_changed_is_sent_as_the_client_has_it(
 
 
 def test_an_answer_without_calls_is_known_by_its_text_and_the_conversation_before_it(
-    start: Callable[[], Gateway], simulator: str
+    start: Callable[..., Gateway], simulator: str
 ) -> None:
     gateway = start()
     hello = {"role": "user", "content": "Hello!"}
@@ -159,7 +167,7 @@ def test_an_answer_without_calls_is_known_by_its_text_and_the_conversation_befor
 
 
 def test_a_conversation_that_ends_in_the_same_words_is_another_one(
-    start: Callable[[], Gateway], simulator: str
+    start: Callable[..., Gateway], simulator: str
 ) -> None:
     """One key may serve many people, whose thoughts are not each other's."""
     gateway = start()
@@ -173,3 +181,14 @@ def test_a_conversation_that_ends_in_the_same_words_is_another_one(
     assert [block["type"] for block in last_turn_of_claude(simulator)] == ["text"]
     ask(gateway, [*secret, yes, message, on], stream=False, tools=None)
     assert [block["type"] for block in last_turn_of_claude(simulator)] == ["thinking", "text"]
+
+
+def test_a_gateway_that_is_to_remember_nothing_keeps_nothing(
+    start: Callable[..., Gateway], simulator: str, either_database: dict[str, str]
+) -> None:
+    gateway = start(REMEMBER_ANSWERS="false")
+    message = ask(gateway, [QUESTION], stream=True)
+    answer = ask(gateway, with_results(message), stream=False)
+    assert "18 degrees" in answer["content"]
+    assert [block["type"] for block in last_turn_of_claude(simulator)] == ["tool_use"]
+    assert rows_of(gateway, either_database, "SELECT count(*) FROM remembered_answers") == 0

@@ -73,6 +73,8 @@ class ChatRequest:
     def recall(self) -> None:
         """Looks up what the client did not return of earlier answers. It must not be interrupted by the client's
         leaving: that would spoil the connection to the database."""
+        if not self.snapshot.values["REMEMBER_ANSWERS"]:
+            return
         connections = self.route.connections[:MOST_ATTEMPTS]
         messages = with_tools(self.asked)["messages"]
         user = user_of(self.asked)
@@ -88,6 +90,8 @@ class ChatRequest:
 
     def remember(self, answers: Sequence[Answer]) -> None:
         """Keeps what the client may not return of the answers. When it returns, they are safe."""
+        if not self.snapshot.values["REMEMBER_ANSWERS"]:
+            return
         kept = []
         for answer in answers:
             context = answer.translation.reply
