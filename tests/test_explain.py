@@ -151,6 +151,8 @@ def test_each_field_and_message_is_accounted_for(running: Gateway) -> None:
     assert found["messages[1]"]["warnings"] == ["image_detail_ignored"]
     assert found["reasoning_effort"]["upstream"] == ["thinking", "output_config.effort"]
     assert found["mirostat"]["warnings"] == ["unknown_field"]
+    assert (found["response_format"]["became"], found["response_format"]["upstream"]) == ("ignored", [])
+    assert found["n"]["became"] == "ignored"
     assert explanation["connection"]["name"] == "main"
     assert explanation["refused"] is None
 

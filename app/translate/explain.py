@@ -50,9 +50,10 @@ def _entry(
         return _of(name, "ignored", [], _UNKNOWN, warnings)
     if value is None:
         return _of(name, "ignored", [], _NULL, warnings)
+    if not field.applies(value):
+        return _of(name, "ignored", [], _HARMLESS, warnings)
     if field.disposition != "mapped":
-        applies = field.disposition == "ignored" or field.applies(value)
-        return _of(name, "ignored", [], field.reason if applies else _HARMLESS, warnings)
+        return _of(name, "ignored", [], field.reason, warnings)
     upstream = _upstream(field, sent)
     was_sent = upstream == [name] and sent[name] == value
     reasons = [field.reason, *(note.reason for note in notes)]

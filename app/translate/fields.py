@@ -22,7 +22,7 @@ def _non_zero(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Field:
-    """`applies` says for which values a warned or rejected field is one; for others it is ignored. `sent_as` are the
+    """`applies` says for which values a field is what its disposition says; for others it is ignored. `sent_as` are the
     paths in Anthropic's request that a mapped one may end up at; with `in_one` only at the first that is there."""
 
     disposition: Disposition
@@ -32,8 +32,8 @@ class Field:
     in_one: bool = False
 
 
-def _mapped(how: str, *sent_as: str, in_one: bool = False) -> Field:
-    return Field("mapped", how, sent_as=sent_as, in_one=in_one)
+def _mapped(how: str, *sent_as: str, in_one: bool = False, applies: Callable[[Any], bool] = _always) -> Field:
+    return Field("mapped", how, applies, sent_as, in_one)
 
 
 _THINKS = ("thinking", "output_config.effort")
@@ -53,7 +53,10 @@ FIELDS: Mapping[str, Field] = {
     ),
     "top_p": _mapped("Where the model takes it, and not beside a temperature other than 1.", "top_p"),
     "top_k": _mapped("Where the model takes it; 0 and below mean off.", "top_k"),
-    "n": _mapped("Up to 8: that many requests to Anthropic over one connection, the usage added up."),
+    "n": _mapped(
+        "Up to 8: that many requests to Anthropic over one connection, the usage added up.",
+        applies=lambda v: v != 1,
+    ),
     "response_format": _mapped(
         "json_schema: `output_config.format`, or in words where Claude cannot enforce the schema (told); json_object: "
         "in words. Prose around the JSON is stripped then. Lengths and ranges, which Claude cannot enforce, move into "
@@ -61,6 +64,7 @@ FIELDS: Mapping[str, Field] = {
         "output_config.format",
         "system",
         in_one=True,
+        applies=lambda v: not isinstance(v, dict) or v.get("type") != "text",
     ),
     "prompt_cache_retention": _mapped(
         "How long an automatic breakpoint lasts: 24h is an hour, the longest there is.", "cache_control"
@@ -105,7 +109,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "user": _mapped("`metadata.user_id`; hashed where it could name a person.", "metadata"),
     "safety_identifier": _mapped("`metadata.user_id`; it wins over `user`.", "metadata"),
-    "metadata": _mapped("Given back in a JSON answer; its `user_id` is used where there is no `user`.", "metadata"),
+    "metadata": _mapped("Given back in a JSON answer; its `user_id` is used where there is no `user`."),
     "web_search_options": _mapped(
         "Anthropic's web search, `search_context_size` as `max_uses`; citations come back as `annotations`.", "tools"
     ),
