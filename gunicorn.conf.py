@@ -30,6 +30,8 @@ preload_app = True
 proc_name = "dragoman"
 timeout = 60  # of a worker's heartbeat, not of a request
 graceful_timeout = _settings.graceful_timeout
+max_requests = _settings.max_requests
+max_requests_jitter = max_requests // 10  # not all workers at once
 keepalive = 5  # idle connections hold up a worker that stops
 control_socket_disable = True  # it lies at one place per user, where two gateways would meet
 loglevel = _settings.log_level.lower()
@@ -57,7 +59,7 @@ def when_ready(server):
     """All imports are done: what they made will live on, so that no collection need look at it again."""
     from app import metrics
 
-    metrics.settle(server.pid)  # importing it made gauges of the master's own
+    metrics.settle(server.pid)  # importing it made files of the master's own
     gc.enable()
     gc.collect()
     gc.freeze()
@@ -80,6 +82,7 @@ def post_worker_init(worker):
 
 
 def child_exit(server, worker):
-    from app import metrics
+    from app import metrics, worker_state
 
     metrics.settle(worker.pid)
+    worker_state.forget(worker.pid)

@@ -99,8 +99,11 @@ def _one_slash(inner: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[
 
 def start_background_work(app: Flask) -> list[Any]:
     """What a worker does beside requests: follow the configuration. Call once in each worker, after the fork."""
-    from app import metrics
+    from app import worker_state
 
     config = app.extensions["dragoman"].config
-    config.on_watch.append(lambda: metrics.GENERATION.set(config.snapshot.generation))
+    pool = app.extensions["dragoman.upstream"].pool
+    worker_state.begin()
+    config.on_watch.append(lambda: pool.follow(config.snapshot.connections))
+    config.on_watch.append(lambda: worker_state.publish(app))
     return [config.watch()]

@@ -10,19 +10,22 @@ import logging
 import os
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, g, request
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from prometheus_client.values import ValueClass
 
 from app.settings import metrics_folder
 from app.storage.config import Connection
 
 log = logging.getLogger(__name__)
+REASONS = ("cooling_down", "failing", "key_refused", "out_of_funds")
 _RESERVED_BYTES = 256 * 1024  # about a thousand series of each kind
 REQUESTS = Counter("dragoman_requests_total", "Requests by route and status.", ["route", "status"])
 SECONDS = Histogram(
@@ -34,6 +37,11 @@ SECONDS = Histogram(
 ANSWERS = Counter(
     "dragoman_answers_total", "Answers of the upstream by connection and how they ended.", ["connection", "ending"]
 )
+ATTEMPTS = Counter(
+    "dragoman_attempts_total",
+    "Attempts to have a chat request answered, by connection: answered, or the status that the failure stands for.",
+    ["connection", "outcome"],
+)
 TOKENS = Counter("dragoman_tokens_total", "Tokens by connection and class.", ["connection", "class"])
 WARNINGS = Counter("dragoman_warnings_total", "x-gateway-warnings by code.", ["code"])
 LESSONS = Counter(
@@ -41,7 +49,6 @@ LESSONS = Counter(
     "What refusals of the upstream taught of its models, by connection.",
     ["connection", "lesson"],
 )
-GENERATION = Gauge("dragoman_config_generation", "The configuration in force.", multiprocess_mode="livemin")
 
 
 def init_app(app: Flask) -> None:
@@ -66,6 +73,10 @@ def count_answer(connection: Connection, ending: str, usage: Mapping[str, Any]) 
             TOKENS.labels(connection.id, kind.removesuffix("_tokens")).inc(usage[kind])
 
 
+def count_attempt(connection: Connection, outcome: str) -> None:
+    ATTEMPTS.labels(connection.id, outcome).inc()
+
+
 def count_warnings(codes: Iterable[str]) -> None:
     for code in codes:
         WARNINGS.labels(code).inc()
@@ -86,28 +97,50 @@ def reserve(pid: int) -> None:
 
 
 def settle(pid: int) -> None:
-    """A worker has ended: its counts stay, the space it did not use is given back, and so are its gauges."""
+    """A worker has ended: its counts stay, the space it did not use is given back."""
     for path in _files(pid):
-        with suppress(OSError):
-            if path.name.startswith("gauge_live"):
-                path.unlink()
-                continue
-            with path.open("r+b") as file:
-                (used,) = struct.unpack("=i", file.read(4))  # prometheus_client's format: how much of it is in use
-                file.truncate(max(used, 8))
+        with suppress(OSError), path.open("r+b") as file:
+            (used,) = struct.unpack("=i", file.read(4))  # prometheus_client's format: how much of it is in use
+            file.truncate(max(used, 8))
 
 
 def _files(pid: int) -> list[Path]:
     folder = metrics_folder()
     if folder is None:
         return []
-    return [folder / f"{kind}_{pid}.db" for kind in ("counter", "histogram", "gauge_livemin")]
+    return [folder / f"{kind}_{pid}.db" for kind in ("counter", "histogram")]
 
 
-def exposition() -> bytes:
-    """All workers' counts in Prometheus's text format."""
+class WorkerStates(Collector):
+    """What the workers have published (app/worker_state.py)."""
+
+    def __init__(self, states: Sequence[Mapping[str, Any]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[Metric]:
+        generations = [s["generation"] for s in self._states if s["generation"] is not None]
+        yield GaugeMetricFamily(
+            "dragoman_config_generation", "The configuration in force.", value=min(generations, default=0)
+        )
+        yield GaugeMetricFamily("dragoman_workers", "Worker processes.", value=len(self._states))
+        out = GaugeMetricFamily(
+            "dragoman_connection_out",
+            "Workers that send nothing to a connection, or nothing for some of its models, by reason.",
+            labels=["connection", "reason"],
+        )
+        for id in sorted({id for state in self._states for id in state["connections"]}):
+            told = [{o["reason"] for o in s["connections"].get(id, {"outs": ()})["outs"]} for s in self._states]
+            for reason in REASONS:
+                out.add_metric([id, reason], sum(reason in reasons for reasons in told))
+        yield out
+
+
+def exposition(states: Sequence[Mapping[str, Any]]) -> bytes:
+    """All workers' counts, and their states, in Prometheus's text format."""
+    counts = REGISTRY
     if ValueClass.__name__ == "MmapedValue":
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library has no types here
-        return generate_latest(registry)
-    return generate_latest()
+        counts = CollectorRegistry()
+        multiprocess.MultiProcessCollector(counts)  # type: ignore[no-untyped-call]  # the library has no types here
+    gauges = CollectorRegistry()
+    gauges.register(WorkerStates(states))
+    return generate_latest(counts) + generate_latest(gauges)

@@ -172,6 +172,7 @@ class Settings:
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
     max_body_bytes: int = _setting(32 * 1024 * 1024, "Largest request body.")
     graceful_timeout: int = _setting(120, "Seconds that running requests get to finish when the service stops.")
+    max_requests: int = _setting(0, "Requests after which a worker is replaced by a fresh one; 0 means never.")
     https_proxy: str = _setting("", "Proxy for the way to Anthropic (https).", secret=True)
     http_proxy: str = _setting("", "Proxy for http base URLs.", secret=True)
     no_proxy: str = _setting("", "Hosts that are reached without a proxy.")
@@ -235,6 +236,7 @@ def _check(settings: Settings) -> None:
         ("TRUSTED_PROXIES", 0, 100),
         ("MAX_BODY_BYTES", 1_000, 2**31 - 1),
         ("GRACEFUL_TIMEOUT", 1, 86_400),
+        ("MAX_REQUESTS", 0, 2**31 - 1),
     ):
         if not least <= getattr(settings, name.lower()) <= most:
             raise ConfigError(f"{name} must be from {least} to {most}, not {getattr(settings, name.lower())}.")

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from app.errors import ConfigError
 from app.settings import Settings
-from app.upstream.transport import Urllib3Transport
+from app.upstream.transport import WayOut
 from tests.conftest import CLIENT, ROOT, GatewayMaker
 
 ASKED = {"model": "sim-text", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
@@ -203,4 +203,4 @@ def test_a_proxy_that_does_not_answer_is_said_without_its_password(gateway: Gate
 )
 def test_a_wrong_setting_stops_the_start_and_is_named(values: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Urllib3Transport(Settings(**values))  # type: ignore[arg-type]  # all of these are strings
+        WayOut(Settings(**values))  # type: ignore[arg-type]  # all of these are strings

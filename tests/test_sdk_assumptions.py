@@ -12,7 +12,7 @@ import requests
 from app.settings import Settings
 from app.storage.connections import Connection
 from app.upstream.client import UpstreamClient
-from app.upstream.transport import BODY, Urllib3Transport
+from app.upstream.transport import BODY, WayOut
 
 MESSAGE = {"model": "sim-text", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -22,7 +22,7 @@ def connection(simulator: str, **more: Any) -> Connection:
 
 
 def sdk_of(simulator: str, **more: Any) -> anthropic.Anthropic:
-    return UpstreamClient(connection(simulator, **more), Urllib3Transport(Settings()))._sdk
+    return UpstreamClient(connection(simulator, **more), WayOut(Settings()).transport(simulator))._sdk
 
 
 def sent_headers(simulator: str, key: str) -> dict[str, str]:
@@ -84,7 +84,7 @@ def test_the_environment_of_the_machine_adds_no_credential(simulator: str, monke
 
 
 def test_a_connection_is_used_again_after_a_body_was_read_to_its_end(simulator: str) -> None:
-    transport = Urllib3Transport(Settings())
+    transport = WayOut(Settings()).transport(simulator)
     sdk = UpstreamClient(connection(simulator), transport)._sdk
     for stream in (True, False, True):
         response: Any = sdk.post(
@@ -97,7 +97,7 @@ def test_a_connection_is_used_again_after_a_body_was_read_to_its_end(simulator: 
         while response.extensions[BODY].read():
             pass
         response.close()
-    host = simulator.removeprefix("http://").split(":")
-    pool = transport._direct.connection_from_host(host[0], int(host[1]), "http")
+    pool = transport._pool
+    assert pool is not None
     assert (pool.num_connections, pool.num_requests) == (1, 3)
     transport.close()

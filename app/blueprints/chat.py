@@ -64,6 +64,7 @@ def _complete(*, flat: bool) -> Response:
         return Response(exact_json.dumps(explanation(body)), mimetype="application/json")
     asked = chat_request(body)
     chat = chat_request_of(asked)
+    chat.plan = chat.claude.pool.plan(chat.route.targets)
     chat.recall()
     values = chat.snapshot.values
     times = Times(started + float(values["REQUEST_DEADLINE_S"]), float(values["IDLE_TIMEOUT_S"]))
@@ -71,7 +72,7 @@ def _complete(*, flat: bool) -> Response:
     watch = ClientWatch(request.environ)
     opening = Task(
         lambda: choices.open_answers(
-            chat.claude.pool, chat, chat.route.connections, n=asked.get("n") or 1, stream=wants_stream, times=times
+            chat.claude.pool, chat, chat.plan, n=asked.get("n") or 1, stream=wants_stream, times=times
         ),
         discard=choices.close,
     )

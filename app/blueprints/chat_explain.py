@@ -8,7 +8,7 @@ from app.blueprints.chat_request import chat_request_of
 from app.errors import InvalidRequest
 from app.schemas.chat import chat_request
 from app.translate.explain import explained
-from app.upstream.pool import label
+from app.upstream.pool import Plan, label
 
 
 def explanation(body: dict[str, Any]) -> dict[str, Any]:
@@ -17,8 +17,9 @@ def explanation(body: dict[str, Any]) -> dict[str, Any]:
     try:
         asked = chat_request(body)
         chat = chat_request_of(asked)
-        chat.recall()
         connection = chat.route.connections[0]
+        chat.plan = Plan([connection])
+        chat.recall()
         translation = chat.translate(connection)
     except InvalidRequest as error:
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,9 +22,11 @@ from app.translate.legacy import with_tools
 from app.translate.request import Options, Translation, to_message_params, user_of
 from app.upstream.answer import Answer
 from app.upstream.catalogue import Route
-from app.upstream.pool import MOST_ATTEMPTS
+from app.upstream.pool import Plan, in_order
 
 log = logging.getLogger(__name__)
+_START_CHARS = 2000
+_START_PARTS = 10
 
 
 @dataclass
@@ -38,6 +40,7 @@ class ChatRequest:
     caller: str
     gateway: Services
     claude: Upstream
+    plan: Plan = field(default_factory=lambda: Plan(()))
     _remembered: dict[str, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
     """By connection, the exact blocks of earlier answers by the index of their message."""
     _lesson: tuple[str, Lesson] | None = None
@@ -75,7 +78,7 @@ class ChatRequest:
         leaving: that would spoil the connection to the database."""
         if not self.snapshot.values["REMEMBER_ANSWERS"]:
             return
-        connections = self.route.connections[:MOST_ATTEMPTS]
+        connections = self.plan.connections
         messages = with_tools(self.asked)["messages"]
         user = user_of(self.asked)
         names = {c.id: memory.remembered_names(messages, user, self._facts(c).family) for c in connections}
@@ -120,14 +123,35 @@ class ChatRequest:
         return Scope(connection.id, self.caller, self._facts(connection).family)
 
 
+def conversation(asked: Mapping[str, Any], caller: str) -> bytes:
+    """What a conversation begins with, which stays while it grows: the same bytes for all of its requests."""
+    start = [caller]
+    for message in asked["messages"]:
+        start += _texts(message.get("content") if isinstance(message, Mapping) else None)
+        if isinstance(message, Mapping) and message.get("role") == "user":
+            break
+    return "\0".join(start).encode("utf-8", "surrogatepass")
+
+
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content[:_START_CHARS]]
+    parts = content[:_START_PARTS] if isinstance(content, list) else []
+    return [
+        part["text"][:_START_CHARS] for part in parts if isinstance(part, Mapping) and isinstance(part.get("text"), str)
+    ]
+
+
 def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
     """Raises ModelNotFound, or ServiceUnavailable where nothing is configured."""
     claude = upstream()
     gateway = services()
     snapshot = gateway.config.snapshot
     key = g.caller.key
+    caller = key.id if key else g.caller.who
     route = claude.catalogue.route(asked["model"], snapshot, key.models if key else None)
-    claude.pool.forget_others(snapshot)
+    if len(route.targets) > 1:
+        route = replace(route, targets=tuple(in_order(route.targets, conversation(asked, caller))))
     values = snapshot.values
     options = Options(
         strict=values["COMPAT"] == "strict"
@@ -140,4 +164,4 @@ def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
         always_usage=values["ALWAYS_USAGE"],
         betas=request.headers.get("anthropic-beta", ""),
     )
-    return ChatRequest(asked, route, snapshot, options, key.id if key else g.caller.who, gateway, claude)
+    return ChatRequest(asked, route, snapshot, options, caller, gateway, claude)

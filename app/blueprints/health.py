@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 from flask import Blueprint, Response, current_app, redirect, render_template
 from werkzeug.wrappers import Response as AnyResponse
 
-from app import metrics
+from app import metrics, worker_state
 from app.access import may_see_details
 from app.api import endpoint
+from app.blueprints.pages import this_app
 from app.errors import DatabaseUnavailable
 from app.openapi import specification
 from app.schemas.health import AliveSchema, HealthSchema, ReadinessSchema
-from app.services import services, upstream
+from app.services import services
+from app.storage.config import Connection
+from app.upstream.pool import label
 
 blueprint = Blueprint("health", __name__)
-_STARTED = time.monotonic()
 
 
 @blueprint.get("/v1")
@@ -57,40 +61,92 @@ def readyz() -> tuple[dict[str, Any], int]:
             f"{', '.join(snapshot.undecryptable)} cannot be decrypted: the SECRET_KEY is another one than they were "
             "stored with. Bring the earlier key back as a fallback, or enter the values anew."
         )
-    connections = []
-    for connection in (c for c in snapshot.connections if c.enable):
-        learned_at, error = upstream().catalogue.status(connection)
-        connections.append(
-            {
-                "id": connection.id,
-                "name": connection.name,
-                "base_url": connection.base_url,
-                "models_learned_s_ago": round(time.monotonic() - learned_at) if learned_at else None,
-                "learned_from_refusals": upstream().catalogue.lessons(connection),
-                "error": error.message if error else None,
-            }
-        )
+    states = worker_state.all_workers(this_app())
+    connections = [_as_told(c, states) for c in snapshot.connections if c.enable]
+    if any(state["is_stopping"] for state in states if state["pid"] == os.getpid()):
+        failures.append("This worker is stopping.")
     degraded = list(snapshot.problems)
     if not snapshot.enabled:
         degraded.append("The Anthropic integration is disabled.")
     elif not connections:
         degraded.append("No connection is configured.")
-    degraded += [f"Connection {c['name'] or c['id']}: {c['error']}" for c in connections if c["error"]]
+    for connection in connections:
+        degraded += [f"{connection['name']}: {reason}" for reason in _reasons(connection)]
     answer: dict[str, Any] = {"status": "unavailable" if failures else "degraded" if degraded else "ok"}
     if may_see_details():
+        now = time.monotonic()
         answer.update(
             reasons=failures + degraded,
             generation=snapshot.generation,
             connections=connections,
-            worker={"pid": os.getpid(), "up_s": round(time.monotonic() - _STARTED)},
+            workers=[
+                {
+                    "pid": state["pid"],
+                    "up_s": round(now - state["started"]),
+                    "generation": state["generation"],
+                    "is_stopping": state["is_stopping"],
+                }
+                for state in states
+            ],
         )
     return answer, 503 if failures else 200
+
+
+def _as_told(connection: Connection, states: Sequence[worker_state.State]) -> dict[str, Any]:
+    """A connection, with what each worker has to say of it."""
+    now = time.monotonic()
+    told = [(s["pid"], s["connections"][connection.id]) for s in states if connection.id in s["connections"]]
+    learned = [known["models_learned"] for _, known in told if known["models_learned"]]
+    errors = [known["models_error"] for _, known in told if known["models_error"]]
+    lessons: dict[str, set[str]] = {}
+    for _, known in told:
+        for model, names in known["lessons"].items():
+            lessons.setdefault(model, set()).update(names)
+    return {
+        "id": connection.id,
+        "name": label(connection),
+        "base_url": connection.base_url,
+        "models_learned_s_ago": round(now - max(learned)) if learned else None,
+        "learned_from_refusals": {model: sorted(names) for model, names in lessons.items()},
+        "error": errors[0] if errors else None,
+        "out": [
+            {
+                "reason": out["reason"],
+                "model": out["model"],
+                "for_s": math.ceil(out["until"] - now),
+                "error": out["error"],
+                "worker": pid,
+            }
+            for pid, known in told
+            for out in known["outs"]
+            if out["until"] > now
+        ],
+    }
+
+
+_IN_WORDS = {
+    "cooling_down": "is at its rate limit",
+    "failing": "fails again and again",
+    "key_refused": "refuses the key",
+    "out_of_funds": "has no credit left",
+}
+
+
+def _reasons(connection: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a connection, each thing once, for however many workers it holds."""
+    told = {(out["reason"], out["model"]): out for out in connection["out"]}
+    for (reason, model), out in told.items():
+        about = f" for {model}" if model else ""
+        yield f"{_IN_WORDS[reason]}{about}; asked again in {out['for_s']} s ({out['error']})"
+    if connection["error"]:
+        yield f"its models could not be listed: {connection['error']}"
 
 
 @blueprint.get("/metrics")
 @endpoint("metrics", "Counts for Prometheus", answers={200: "text/plain"})
 def prometheus() -> Response:
-    return Response(metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
+    states = worker_state.all_workers(this_app())
+    return Response(metrics.exposition(states), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @blueprint.get("/openapi.json")

@@ -18,4 +18,4 @@ class ReadinessSchema(Schema):
     reasons = fields.List(fields.String(), metadata={"description": "Only for admins and the metrics token"})
     generation = fields.Integer()
     connections = fields.List(fields.Dict())
-    worker = fields.Dict()
+    workers = fields.List(fields.Dict())

@@ -11,7 +11,7 @@ from http.client import HTTPResponse
 
 from urllib3.exceptions import ProtocolError
 
-_READ_SIZE = 65536
+_READ_SIZE = 16384  # held by each stream while it waits
 _LONGEST_LINE = 65536
 _HEX = re.compile(rb"[0-9a-fA-F]{1,16}")
 

@@ -21,7 +21,7 @@ from app.errors import GatewayError, ModelNotFound
 from app.storage.config import ConfigSnapshot, Connection
 from app.translate.facts import ModelFacts, facts_for, with_operator, with_upstream
 from app.translate.learning import Lesson
-from app.upstream.client import not_understood
+from app.upstream.client import UpstreamClient, not_understood
 from app.upstream.pool import Pool, candidates, label
 
 log = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ class Catalogue:
     def _fetch(self, connection: Connection, learned: _Learned) -> None:
         learned.retry_at = time.monotonic() + RETRY_S
         try:
-            learned.models = {m["id"]: m for m in list_models(self._pool, connection)}
+            learned.models = {m["id"]: m for m in list_models(self._pool.client(connection))}
             learned.error = None
             learned.fetched_at = time.monotonic()
         except GatewayError as error:
@@ -199,9 +199,8 @@ class Catalogue:
             learned.fetching = None
 
 
-def list_models(pool: Pool, connection: Connection, *, trial: bool = False) -> list[dict[str, Any]]:
+def list_models(client: UpstreamClient) -> list[dict[str, Any]]:
     """All pages of the upstream's `GET /v1/models`. Raises UpstreamError."""
-    client = pool.trial_client(connection) if trial else pool.client(connection)
     models: dict[str, dict[str, Any]] = {}
     params: dict[str, Any] = {"limit": _PAGE_SIZE}
     for _ in range(_MOST_PAGES):

@@ -10,30 +10,27 @@ import gevent
 from gevent.queue import Queue
 
 from app.errors import GatewayError
-from app.storage.config import Connection
 from app.translate.continuation import Event
 from app.upstream.answer import Answer
-from app.upstream.pool import Pool, Request, Times
+from app.upstream.pool import Plan, Pool, Request, Times
 
 T = TypeVar("T")
 _BATCHES_AHEAD = 16
 
 
-def open_answers(
-    pool: Pool, request: Request, connections: Sequence[Connection], *, n: int, stream: bool, times: Times
-) -> list[Answer]:
+def open_answers(pool: Pool, request: Request, plan: Plan, *, n: int, stream: bool, times: Times) -> list[Answer]:
     """`n` answers, whole ones without `stream`. Raises UpstreamError.
 
     The first goes ahead until it begins: it finds the connection that answers, and the others read the prompt from the
     cache that it filled.
     """
     if n == 1:
-        return [pool.open(request, connections, stream=stream, whole=not stream, times=times)]
-    first = pool.open(request, connections, stream=True, whole=False, times=times)
+        return [pool.open(request, plan, stream=stream, whole=not stream, times=times)]
+    first = pool.open(request, plan, stream=True, whole=False, times=times)
     answers = [first]
 
     def one_more() -> None:
-        answers.append(pool.open(request, [first.connection], stream=True, whole=not stream, times=times))
+        answers.append(pool.open(request, Plan([first.connection]), stream=True, whole=not stream, times=times))
 
     def the_first() -> None:
         if not stream:

@@ -23,6 +23,7 @@ from app.translate.errors import scrubbed, to_upstream_error
 from app.translate.headers import to_client_headers
 from app.translate.request import Translation
 from app.upstream.events import Event, EventParser, InvalidEvent
+from app.upstream.health import OF_THE_ACCOUNT, Health, may_succeed_elsewhere
 from app.upstream.transport import BODY, Body
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,10 @@ class UpstreamClient:
     """The SDK's client of one connection. Its authentication, exceptions and time-outs are used, its models are not:
     answers are read as raw bytes, since typed events cost more and mislabel what is new."""
 
-    def __init__(self, connection: Connection, transport: httpx2.BaseTransport) -> None:
+    def __init__(self, connection: Connection, transport: httpx2.BaseTransport, health: Health | None = None) -> None:
         self.connection = connection
+        self.health = health or Health()
+        self.transport = transport
         self._secrets = [connection.key, *(value for value in connection.headers.values() if len(value) >= 8)]
         self._sdk = anthropic.Anthropic(
             api_key=connection.key,
@@ -63,7 +66,11 @@ class UpstreamClient:
         )
 
     def send(self, translation: Translation, *, stream: bool, limits: Limits) -> Reply:
-        """Returns once the first event, or the whole of an answer that is not streamed, is there."""
+        """Returns once the first event, or the whole of an answer that is not streamed, is there.
+
+        How it went, and how the answer ends, goes into `health`.
+        """
+        model = str(translation.body["model"])
         body = exact_json.dumps({**translation.body, "stream": True} if stream else translation.body)
         headers = self._request_headers(translation)
 
@@ -76,7 +83,9 @@ class UpstreamClient:
                 stream=True,
                 stream_cls=anthropic.Stream[Any],
             )
-            reply = Reply(cast(httpx2.Response, response), self.connection, translation, limits, self._secrets)
+            reply = Reply(
+                cast(httpx2.Response, response), self.connection, translation, limits, self._secrets, self.health
+            )
             try:
                 reply.begin(streamed=stream)
             except BaseException:
@@ -84,7 +93,17 @@ class UpstreamClient:
                 raise
             return reply
 
-        return self._bounded(exchange, limits.first_event_s, translation.reply.message_sources)
+        self.health.begin(model, time.monotonic())
+        try:
+            reply = self._bounded(exchange, limits.first_event_s, translation.reply.message_sources)
+        except UpstreamError as error:
+            if may_succeed_elsewhere(error):
+                self.health.failed(model, error, time.monotonic())
+            raise
+        self.health.began(model)
+        if not stream:
+            self.health.completed(model)
+        return reply
 
     def _request_headers(self, translation: Translation) -> dict[str, str]:
         """Those of this request; the beta features of the connection's own headers stay on."""
@@ -116,7 +135,12 @@ class UpstreamClient:
             response = self._sdk.get(path, cast_to=httpx2.Response, options=options)
             return _json_object(response.content)
 
-        return self._bounded(exchange, timeout_s, ())
+        try:
+            return self._bounded(exchange, timeout_s, ())
+        except UpstreamError as error:
+            if error.code in OF_THE_ACCOUNT:
+                self.health.failed("", error, time.monotonic())
+            raise
 
     def _bounded(self, exchange: Callable[[], T], timeout_s: float, sources: Sources) -> T:
         timeout = gevent.Timeout(timeout_s, FirstEventTimeout)
@@ -173,9 +197,11 @@ class Reply:
         translation: Translation,
         limits: Limits,
         secrets: Sequence[str],
+        health: Health,
     ) -> None:
         self.connection = connection
         self.translation = translation
+        self._health = health
         self.headers = _lower_case(response.headers)
         self.is_streamed = True
         self.message: dict[str, Any] = {}
@@ -210,6 +236,16 @@ class Reply:
 
         Raises UpstreamError for an error event, for silence, and for an end that is none (no message_stop).
         """
+        model = str(self.translation.body["model"])
+        try:
+            yield from self._events()
+        except UpstreamError as error:
+            if may_succeed_elsewhere(error):
+                self._health.failed(model, error, time.monotonic())
+            raise
+        self._health.completed(model)
+
+    def _events(self) -> Iterator[list[Event]]:
         batch = self._first
         heard_at = time.monotonic()
         while True:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import math
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from app import metrics
 from app.errors import IntegrationDisabled, ServiceUnavailable, UpstreamError
 from app.settings import Settings
 from app.storage.config import ConfigSnapshot, Connection
 from app.translate.request import Translation
 from app.upstream.answer import Answer
 from app.upstream.client import Limits, Reply, UpstreamClient
-from app.upstream.transport import Urllib3Transport
-
-if TYPE_CHECKING:
-    import httpx2
+from app.upstream.health import Out, may_succeed_elsewhere
+from app.upstream.transport import WayOut
 
 log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
+SECOND_ATTEMPT_AFTER_S = 0.25, 0.75
+"""Between these, on the only connection there is: what breaks at once is often whole again at once."""
+Target = tuple[Connection, str]
+"""A connection, and the id that the model has there."""
+Failure = tuple[Connection, UpstreamError]
 
 
 class Request(Protocol):
@@ -44,54 +51,105 @@ class Times:
     idle_s: float
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Where to try, in this order, and why not elsewhere."""
+
+    connections: Sequence[Connection]
+    left_out: Sequence[Failure] = ()
+
+
 class Pool:
     """The clients of the configured connections, one each, made anew when a connection's settings change."""
 
     def __init__(self, settings: Settings) -> None:
-        self._transport: httpx2.BaseTransport = Urllib3Transport(settings)
+        self._way_out = WayOut(settings)
         self._clients: dict[str, UpstreamClient] = {}
-        self._generation = -1
 
     def client(self, connection: Connection) -> UpstreamClient:
         client = self._clients.get(connection.id)
         if client is None or client.connection != connection:
-            client = self._clients[connection.id] = UpstreamClient(connection, self._transport)
+            made = self._successor(client, connection)
+            if client is not None and made.transport is not client.transport:
+                client.transport.close()
+            client = self._clients[connection.id] = made
         return client
 
-    def forget_others(self, snapshot: ConfigSnapshot) -> None:
-        """Drops the clients of connections that are no longer configured."""
-        if snapshot.generation != self._generation:
-            self._generation = snapshot.generation
-            kept = {connection.id for connection in snapshot.connections}
-            self._clients = {id: client for id, client in self._clients.items() if id in kept}
+    def _successor(self, client: UpstreamClient | None, connection: Connection) -> UpstreamClient:
+        """Sockets and what is known of the connection stay, unless they are another account's now."""
+        if client is not None and _account(client.connection) == _account(connection):
+            return UpstreamClient(connection, client.transport, client.health)
+        return self.trial_client(connection)
+
+    def follow(self, connections: Iterable[Connection]) -> None:
+        """Drops the clients of connections that are no longer configured, and renews those of changed ones."""
+        configured = {connection.id: connection for connection in connections}
+        for id in list(self._clients):
+            if id in configured:
+                self.client(configured[id])
+            else:
+                self._clients.pop(id).transport.close()
 
     def trial_client(self, connection: Connection) -> UpstreamClient:
-        """A client for a connection that is not (or not yet) configured."""
-        return UpstreamClient(connection, self._transport)
+        """A client for a connection that is not (or not yet) configured. Close its transport."""
+        return UpstreamClient(connection, self._way_out.transport(connection.base_url))
 
-    def open(
-        self, request: Request, connections: Sequence[Connection], *, stream: bool, whole: bool, times: Times
-    ) -> Answer:
+    def outs(self, connection: Connection) -> list[tuple[str | None, Out]]:
+        """What keeps requests from going there: of a model, or (None) of all."""
+        client = self._clients.get(connection.id)
+        return [] if client is None else client.health.outs(time.monotonic())
+
+    def plan(self, targets: Sequence[Target]) -> Plan:
+        """Of `targets`, which stand in the order of preference, those that may be asked now: the healthy ones, then
+        what failed lately, since what could be answered is not refused. Raises UpstreamError when none may."""
+        now = time.monotonic()
+        healthy: list[Connection] = []
+        doubtful: list[tuple[bool, float, Connection]] = []
+        left_out: list[Failure] = []
+        for connection, model in targets:
+            out = self.client(connection).health.out(model, now)
+            if out is None:
+                healthy.append(connection)
+                if len(healthy) == MOST_ATTEMPTS:
+                    break
+            elif out.reason == "cooling_down":
+                left_out.append((connection, _for_now(out, now)))
+            else:
+                doubtful.append((out.reason != "failing", out.until, connection))
+        found = healthy + [each[-1] for each in sorted(doubtful, key=lambda each: each[:2])]
+        if not found:
+            raise all_failed(left_out)
+        return Plan(found[:MOST_ATTEMPTS], left_out)
+
+    def open(self, request: Request, plan: Plan, *, stream: bool, whole: bool, times: Times) -> Answer:
         """The first answer to be had. With `stream` Claude is asked for one; with `whole` it has been read to its end,
         otherwise its batches are still to be read. Raises UpstreamError."""
-        failures: list[tuple[Connection, UpstreamError]] = []
+        failures: list[Failure] = []
+        waiting = list(plan.connections)
         may_ask_again = True
-        for connection in connections[:MOST_ATTEMPTS]:
-            while (left_s := times.ends_at - time.monotonic()) > 0:
-                limits = Limits(min(left_s, connection.timeout_s or left_s), times.idle_s)
-                try:
-                    answer = self._open_one(request, connection, limits, stream=stream, whole=whole, times=times)
-                    request.answered(connection)
-                    return answer
-                except UpstreamError as error:
-                    if may_succeed_elsewhere(error):
-                        log.warning("%s failed: %s %s", label(connection), error.status, error.code)
-                        failures.append((connection, error))
-                        break
+        while waiting and (left_s := times.ends_at - time.monotonic()) > 0:
+            connection = waiting[0]
+            limits = _limits(connection, left_s / len(waiting) if stream else left_s, times)
+            try:
+                answer = self._open_one(request, connection, limits, stream=stream, whole=whole, times=times)
+            except UpstreamError as error:
+                metrics.count_attempt(connection, str(error.status))
+                if not may_succeed_elsewhere(error):
                     if not (may_ask_again and request.learn(connection, error)):
                         raise
                     may_ask_again = False
-        raise all_failed(failures)
+                    continue
+                log.warning("%s failed: %s %s", label(connection), error.status, error.code)
+                failures.append((connection, error))
+                waiting.pop(0)
+                if len(plan.connections) == len(failures) == 1 and _may_pass(error):
+                    waiting.append(connection)
+                    time.sleep(min(random.uniform(*SECOND_ATTEMPT_AFTER_S), left_s))
+            else:
+                metrics.count_attempt(connection, "answered")
+                request.answered(connection)
+                return answer
+        raise all_failed([*failures, *plan.left_out] if failures else [])
 
     def _open_one(
         self, request: Request, connection: Connection, limits: Limits, *, stream: bool, whole: bool, times: Times
@@ -127,35 +185,90 @@ def candidates(snapshot: ConfigSnapshot) -> list[Connection]:
     return sorted(enabled, key=lambda c: (c.priority, -c.weight, c.index))
 
 
-def may_succeed_elsewhere(error: UpstreamError) -> bool:
-    """Whether another connection could answer: it was this one's key, limit or network, not the request."""
-    return error.status >= 500 or error.status == 429
+def in_order(targets: Sequence[Target], affinity: bytes) -> list[Target]:
+    """By priority, then by weight: `affinity`, which the requests of a conversation share, always finds the same order,
+    since prompt caches live per account, and of all conversations a connection comes first for its share by weight.
+
+    Rendezvous hashing: a connection more or less moves no conversation between the others.
+    """
+
+    def rank(target: Target) -> tuple[int, float]:
+        connection = target[0]
+        drawn = hashlib.blake2b(affinity, digest_size=8, key=connection.id.encode()[:64]).digest()
+        share = (int.from_bytes(drawn, "big") + 0.5) / 2**64
+        return connection.priority, -math.log(share) / connection.weight
+
+    return sorted(targets, key=rank) if len(targets) > 1 else list(targets)
+
+
+def _account(connection: Connection) -> tuple[Any, ...]:
+    return connection.base_url, connection.key, connection.auth, dict(connection.headers)
+
+
+def _limits(connection: Connection, left_s: float, times: Times) -> Limits:
+    return Limits(min(left_s, connection.timeout_s or left_s), times.idle_s)
+
+
+def _may_pass(error: UpstreamError) -> bool:
+    """Whether the same connection may answer a moment later."""
+    return error.status >= 500 and error.status != 504 and error.headers.get("x-should-retry") != "false"
+
+
+def _for_now(out: Out, now: float) -> UpstreamError:
+    """The failure that took a connection out, as the answer to a request that comes later."""
+    error = out.error
+    later = UpstreamError(
+        error.message,
+        status=error.status,
+        type=error.type,
+        code=error.code,
+        headers=error.headers,
+        upstream=error.upstream,
+        upstream_status=error.upstream_status,
+    )
+    if out.reason == "cooling_down":
+        _set_wait(later, out.until - now)
+    return later
+
+
+def _set_wait(error: UpstreamError, seconds: float) -> None:
+    error.headers["retry-after"] = str(math.ceil(seconds))
+    error.headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
 
 
 def label(connection: Connection) -> str:
     return connection.name or f"connection {connection.index + 1}"
 
 
-def all_failed(failures: Sequence[tuple[Connection, UpstreamError]]) -> UpstreamError:
-    """One failure as it is; of several a summary: 429 with the shortest wait if all were limits, else 503."""
-    if len(failures) == 1:
-        return failures[0][1]
+def all_failed(failures: Sequence[Failure]) -> UpstreamError:
+    """One failure as it is; of several a summary: 429 with the shortest wait if waiting helps or money is what lacks,
+    else 503."""
     if not failures:
         return UpstreamError("The time for this request ran out.", status=504, type="server_error", code="timeout")
     errors = [error for _, error in failures]
+    if len({connection.id for connection, _ in failures}) == 1:
+        if len(errors) > 1:
+            errors[-1].headers["x-should-retry"] = "false"
+        return errors[-1]
     told = "; ".join(f"{label(connection)}: {error.message}" for connection, error in failures)
-    limited = all(error.status == 429 for error in errors)
-    summary = UpstreamError(
-        f"No connection could answer. {told}",
-        status=429 if limited else 503,
-        type="rate_limit_error" if limited else "server_error",
-        code="rate_limit_exceeded" if limited else "all_connections_failed",
-    )
-    waits = [float(e.headers["retry-after"]) for e in errors if e.headers.get("retry-after", "").isdigit()]
+    status, type_, code = _summary({error.code for error in errors})
+    summary = UpstreamError(f"No connection could answer. {told}", status=status, type=type_, code=code)
+    waits = [float(e.headers["retry-after-ms"]) / 1000 for e in errors if "retry-after-ms" in e.headers]
     if waits:
-        summary.headers["retry-after"] = f"{min(waits):g}"
-        summary.headers["retry-after-ms"] = f"{min(waits) * 1000:g}"
-    if all(error.headers.get("x-should-retry") == "false" for error in errors):
-        summary.headers["x-should-retry"] = "false"
+        _set_wait(summary, min(waits))
+    if code != "rate_limit_exceeded":
+        summary.headers["x-should-retry"] = "false"  # this gateway has
     summary.__cause__ = errors[-1]
     return summary
+
+
+def _summary(codes: set[str | None]) -> tuple[int, str, str]:
+    """(status, type, code) of failures with these codes."""
+    quota, refused = "insufficient_quota", "upstream_authentication_failed"
+    if codes == {quota}:
+        return 429, quota, quota
+    if codes == {refused}:
+        return 503, "server_error", refused
+    if codes <= {"rate_limit_exceeded", quota, refused} and "rate_limit_exceeded" in codes:
+        return 429, "rate_limit_error", "rate_limit_exceeded"
+    return 503, "server_error", "all_connections_failed"

@@ -62,34 +62,73 @@ class Body(httpx2.SyncByteStream):
             self._response.close()
 
 
-class Urllib3Transport(httpx2.BaseTransport):
+class WayOut:
+    """How Anthropic is reached from here: the same certificate authorities and proxies for all connections."""
+
     def __init__(self, settings: Settings) -> None:
-        context = _ssl_context(settings)
+        """Raises ConfigError."""
         self._settings = settings
-        self._direct = urllib3.PoolManager(maxsize=_CONNECTIONS_KEPT, block=False, ssl_context=context)
+        self._context = _ssl_context(settings)
         self._proxies = {
-            scheme: _proxy_manager(name, url, context)
+            scheme: (name, url)
             for scheme, name, url in (
                 ("https", "HTTPS_PROXY", settings.https_proxy),
                 ("http", "HTTP_PROXY", settings.http_proxy),
             )
             if url
         }
+        for name, url in self._proxies.values():
+            self._proxy_manager(name, url)
+
+    def transport(self, base_url: str) -> Urllib3Transport:
+        """With sockets of its own; close() it."""
+        parts = urllib.parse.urlsplit(base_url)
+        proxy = self._proxies.get(parts.scheme)
+        if proxy is None or self._is_bypassed(parts.netloc.rpartition("@")[2]):
+            manager = urllib3.PoolManager(maxsize=_CONNECTIONS_KEPT, block=False, ssl_context=self._context)
+            return Urllib3Transport(manager, manager.connection_from_url(base_url))
+        return Urllib3Transport(self._proxy_manager(*proxy), None)
+
+    def _is_bypassed(self, host: str) -> bool:
+        return bool(urllib.request.proxy_bypass_environment(host, {"no": self._settings.no_proxy}))  # type: ignore[attr-defined]  # typeshed lacks it
+
+    def _proxy_manager(self, name: str, url: str) -> urllib3.ProxyManager:
+        parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"{name} must be a URL such as http://proxy.example:3128.")
+        headers = None
+        if parts.username:
+            credentials = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+            headers = urllib3.make_headers(proxy_basic_auth=credentials)
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return urllib3.ProxyManager(
+            address, proxy_headers=headers, maxsize=_CONNECTIONS_KEPT, block=False, ssl_context=self._context
+        )
+
+
+class Urllib3Transport(httpx2.BaseTransport):
+    """To one base URL: directly through `pool`, or by what the manager finds for each URL."""
+
+    def __init__(self, manager: urllib3.PoolManager, pool: urllib3.HTTPConnectionPool | None) -> None:
+        self._manager = manager
+        self._pool = pool
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
+        options: Any = {
+            "body": request.content,
+            "headers": urllib3.HTTPHeaderDict(request.headers.multi_items()),
+            "timeout": Timeout(connect=timeouts.get("connect"), read=timeouts.get("read")),
+            "preload_content": False,
+            "decode_content": False,
+            "redirect": False,
+            "retries": False,
+        }
         try:
-            response = self._pool_for(request.url).urlopen(
-                request.method,
-                str(request.url),
-                body=request.content,
-                headers=urllib3.HTTPHeaderDict(request.headers.multi_items()),
-                timeout=Timeout(connect=timeouts.get("connect"), read=timeouts.get("read")),
-                preload_content=False,
-                decode_content=False,
-                redirect=False,
-                retries=False,
-            )
+            if self._pool is not None:
+                response = self._pool.urlopen(request.method, request.url.raw_path.decode("ascii"), **options)
+            else:
+                response = self._manager.urlopen(request.method, str(request.url), **options)
         except (TimeoutError, OSError, HTTPError) as error:
             raise _as_httpx_error(error) from error
         body = Body(cast(urllib3.HTTPResponse, response))
@@ -97,17 +136,21 @@ class Urllib3Transport(httpx2.BaseTransport):
             response.status, headers=list(response.headers.items()), stream=body, extensions={BODY: body}
         )
 
-    def _pool_for(self, url: httpx2.URL) -> urllib3.PoolManager:
-        proxy = self._proxies.get(url.scheme)
-        if proxy is None:
-            return self._direct
-        host = url.host if url.port is None else f"{url.host}:{url.port}"
-        bypassed = urllib.request.proxy_bypass_environment(host, {"no": self._settings.no_proxy})  # type: ignore[attr-defined]  # typeshed lacks it
-        return self._direct if bypassed else proxy
-
     def close(self) -> None:
-        for manager in (self._direct, *self._proxies.values()):
-            manager.clear()
+        """Closes the idle sockets; those in use go with their last user. A request that comes late is still sent."""
+        pools = [self._pool] if self._pool else [self._manager.pools[key] for key in self._manager.pools.keys()]  # noqa: SIM118  # it cannot be iterated over
+        for pool in pools:
+            _close_idle(pool)
+
+
+def _close_idle(pool: urllib3.HTTPConnectionPool) -> None:
+    """urllib3's own close() would refuse requests from then on."""
+    places = pool.pool
+    assert places is not None  # as it is until urllib3's close()
+    for connection in [places.get_nowait() for _ in range(places.qsize())]:
+        if connection is not None:
+            connection.close()
+        places.put_nowait(None)
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:
@@ -115,20 +158,6 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=settings.ssl_cert_file or certifi.where())
     except OSError as error:
         raise ConfigError(f"SSL_CERT_FILE: {settings.ssl_cert_file} cannot be read as PEM ({error}).") from error
-
-
-def _proxy_manager(name: str, url: str, context: ssl.SSLContext) -> urllib3.PoolManager:
-    parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{name} must be a URL such as http://proxy.example:3128.")
-    headers = None
-    if parts.username:
-        credentials = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        headers = urllib3.make_headers(proxy_basic_auth=credentials)
-    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    return urllib3.ProxyManager(
-        address, proxy_headers=headers, maxsize=_CONNECTIONS_KEPT, block=False, ssl_context=context
-    )
 
 
 def _as_httpx_error(error: Exception) -> httpx2.TransportError:

@@ -10,7 +10,7 @@ from app.errors import UpstreamError
 from app.storage.config import Connection
 from app.translate.request import API_VERSION, ReplyContext, Translation
 from app.upstream.catalogue import list_models
-from app.upstream.client import Limits
+from app.upstream.client import Limits, UpstreamClient
 from app.upstream.pool import Pool
 
 _MESSAGE_TIMEOUT_S = 60.0
@@ -31,20 +31,23 @@ def verify(pool: Pool, connection: Connection, model: str | None = None) -> Veri
     """Lists the models, and with `model` has it write one token."""
     started = time.monotonic()
     models: list[str] = []
+    client = pool.trial_client(connection)
     try:
-        models = [m["id"] for m in list_models(pool, connection, trial=True)]
+        models = [m["id"] for m in list_models(client)]
         if model is not None:
-            _one_token(pool, connection, model)
+            _one_token(client, model)
     except UpstreamError as error:
         return Verification(False, error.upstream_status, _since(started), models, in_plain_words(error, connection))
+    finally:
+        client.transport.close()
     return Verification(True, 200, _since(started), models, None)
 
 
-def _one_token(pool: Pool, connection: Connection, model: str) -> None:
+def _one_token(client: UpstreamClient, model: str) -> None:
     body = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}
     translation = Translation(body, {"anthropic-version": API_VERSION}, may_run_long=False, reply=ReplyContext())
     limits = Limits(_MESSAGE_TIMEOUT_S, _MESSAGE_TIMEOUT_S)
-    pool.trial_client(connection).send(translation, stream=False, limits=limits).close()
+    client.send(translation, stream=False, limits=limits).close()
 
 
 def _since(started: float) -> int:

@@ -1,4 +1,4 @@
-"""Waiting for the upstream without forgetting the client.
+"""Waiting for the upstream without forgetting the client, nor that the process may have to stop.
 
 gunicorn tells nobody that a client has left while nothing is written to it. Under gevent its socket can be watched: the
 watch throws ClientGone into the request's greenlet, which unwinds and so closes the upstream. Arm it only around waits
@@ -10,10 +10,12 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import gevent
 from gevent import GreenletExit, monkey
+
+from app.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -26,8 +28,33 @@ class ClientGone(GreenletExit):  # type: ignore[misc]  # gevent comes without ty
     """The client closed its connection. A GreenletExit, so that gunicorn writes no error page into the stream."""
 
 
+class Stopping(ServiceUnavailable):
+    """The process stops before this answer could be finished."""
+
+    code = "gateway_stopping"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway is being restarted and could not wait for this answer any longer. Send the request again.",
+            headers={"retry-after": "1", "retry-after-ms": "1000"},
+        )
+
+
 class ClientWatch:
-    """`with watch:` around a wait; does nothing where the server gives no socket or runs without gevent."""
+    """`with watch:` around a wait; ClientGone, or Stopping, is thrown into it. Does nothing where the server gives no
+    socket or runs without gevent."""
+
+    _all: ClassVar[set[ClientWatch]] = set()
+    _is_stopping: ClassVar[bool] = False
+
+    @classmethod
+    def end_all(cls) -> int:
+        """The process must stop now: every wait ends with Stopping, those that are still to come, too. Answers how
+        many there are."""
+        cls._is_stopping = True
+        for watch in cls._all:
+            gevent.get_hub().loop.run_callback(watch._stop)
+        return len(cls._all)
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         found = environ.get("gunicorn.socket") if monkey.is_module_patched("socket") else None
@@ -37,8 +64,11 @@ class ClientWatch:
         self._timer: Any = None
 
     def __enter__(self) -> ClientWatch:
+        if self._is_stopping:
+            raise Stopping
         if self._socket is not None:
             self._greenlet = gevent.getcurrent()
+            self._all.add(self)
             if self._timer is None:
                 self._watcher = self._watcher or gevent.get_hub().loop.io(self._socket.fileno(), 1)
                 self._watcher.start(self._readable)
@@ -47,9 +77,14 @@ class ClientWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._all.discard(self)
         for watcher in (self._watcher, self._timer):
             if watcher is not None:
                 watcher.stop()
+
+    def _stop(self) -> None:
+        if self in self._all:  # it may have got what it waited for meanwhile
+            self._greenlet.throw(Stopping())
 
     def _readable(self) -> None:
         try:

@@ -1,0 +1,145 @@
+"""What a connection has shown of itself lately, and whether a request should go there now. Pure: the time comes in.
+
+A 429 says for how long a model's limit is used up; then the connection is as good as ever. Other failures count once
+they come in a row, a refused key or an empty account at once: when their pause is over, one request tries the
+connection while the others still go elsewhere, and if that one is answered, the connection is back.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from app.errors import UpstreamError
+
+Reason = Literal["cooling_down", "failing", "key_refused", "out_of_funds"]
+
+FAILURES_IN_A_ROW = 3
+FIRST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 60.0
+ADMIN_PAUSE_S = 60.0
+"""Of what only an admin can mend; a mended key or account is found by itself then."""
+COOL_DOWN_S = 5.0
+"""Of a 429 that does not say how long it holds."""
+LONGEST_COOL_DOWN_S = 3600.0
+TRIAL_S = 15.0
+"""A trial that has shown nothing by then, as when its client left, is followed by another."""
+_MOST_MODELS = 200
+
+OF_THE_ACCOUNT: dict[str, Reason] = {
+    "upstream_authentication_failed": "key_refused",
+    "insufficient_quota": "out_of_funds",
+}
+_OF_THE_MODEL = frozenset({"rate_limit_exceeded", "overloaded"})
+"""Anthropic keeps its limits, and runs out of capacity, for each model apart."""
+
+
+def may_succeed_elsewhere(error: UpstreamError) -> bool:
+    """Whether it was this connection's key, limit or network, and not the request."""
+    if error.status == 429 or error.code in OF_THE_ACCOUNT:
+        return True
+    told = error.headers.get("x-should-retry")
+    return told == "true" if told in ("true", "false") else error.status >= 500
+
+
+@dataclass(frozen=True)
+class Out:
+    """Why requests go elsewhere, and until when (monotonic seconds)."""
+
+    reason: Reason
+    until: float
+    error: UpstreamError
+    on_trial: bool = False
+
+
+@dataclass
+class _Standing:
+    failures: int = 0
+    """In a row: an answer that is complete ends the row, one that has only begun does not."""
+    pause_s: float = FIRST_PAUSE_S
+    """How long the next failure takes it out."""
+    out: Out | None = None
+
+    def is_out(self, now: float) -> bool:
+        return self.out is not None and now < self.out.until
+
+    def fail(self, error: UpstreamError, now: float) -> None:
+        if error.code in OF_THE_ACCOUNT:
+            self.out = Out(OF_THE_ACCOUNT[error.code], now + ADMIN_PAUSE_S, error)
+        elif error.status == 429:
+            self.out = Out("cooling_down", now + _cool_down_s(error), error)
+        else:
+            self.failures += 1
+            knew = self.is_out(now) and not (self.out is not None and self.out.on_trial)
+            if self.failures >= FAILURES_IN_A_ROW and not knew:
+                self.out = Out("failing", now + self.pause_s, error)
+                self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
+
+    def begin(self, now: float) -> None:
+        if self.out is None or self.is_out(now):
+            return
+        waits = self.out.reason != "cooling_down"
+        self.out = replace(self.out, until=now + TRIAL_S, on_trial=True) if waits else None
+
+    def began(self) -> None:
+        if self.out is not None and self.out.reason != "cooling_down":
+            self.out = None
+
+    def completed(self) -> None:
+        self.failures = 0
+        self.pause_s = FIRST_PAUSE_S
+
+
+@dataclass
+class Health:
+    """Of one connection: as a whole, and of its models apart, by the names they have there."""
+
+    _whole: _Standing = field(default_factory=_Standing)
+    _models: dict[str, _Standing] = field(default_factory=dict)
+
+    def out(self, model: str, now: float) -> Out | None:
+        """Why no request for the model should go there now; None if it may."""
+        found = [standing.out for standing in self._of(model) if standing.out is not None and standing.is_out(now)]
+        return max(found, key=lambda out: out.until, default=None)
+
+    def outs(self, now: float) -> list[tuple[str | None, Out]]:
+        """All there is to tell: (model, or None for the whole connection; why it is out)."""
+        standings: list[tuple[str | None, _Standing]] = [(None, self._whole), *self._models.items()]
+        return [(name, s.out) for name, s in standings if s.out is not None and s.is_out(now)]
+
+    def begin(self, model: str, now: float) -> None:
+        """A request goes there; where a pause is over, it is the trial."""
+        for standing in self._of(model):
+            standing.begin(now)
+
+    def began(self, model: str) -> None:
+        """A request is being answered: its first event is there."""
+        for standing in self._of(model):
+            standing.began()
+
+    def completed(self, model: str) -> None:
+        """An answer has come to its proper end."""
+        for standing in self._of(model):
+            standing.completed()
+
+    def failed(self, model: str, error: UpstreamError, now: float) -> None:
+        """A request, or an answer that had begun, failed for a reason that is not the request's own."""
+        if error.code in _OF_THE_MODEL:
+            if model not in self._models and len(self._models) >= _MOST_MODELS:
+                self._models = {}  # names that clients invent must not pile up
+            self._models.setdefault(model, _Standing()).fail(error, now)
+        else:
+            self._whole.fail(error, now)
+
+    def _of(self, model: str) -> list[_Standing]:
+        own = self._models.get(model)
+        return [self._whole] if own is None else [self._whole, own]
+
+
+def _cool_down_s(error: UpstreamError) -> float:
+    try:
+        told = float(error.headers.get("retry-after", ""))
+    except ValueError:
+        return COOL_DOWN_S
+    return min(max(told, 0.0), LONGEST_COOL_DOWN_S) if math.isfinite(told) else COOL_DOWN_S
