@@ -40,13 +40,14 @@ class Worker(GeventWorker):  # type: ignore[misc]  # as above
         super().run()
 
     def handle_request(self, *arguments: Any) -> Any:
-        answer = super().handle_request(*arguments)
-        if self.nr >= self._replace_after:
-            # gunicorn would start a successor only when this worker, the only one, has finished its last stream.
-            self._replace_after = sys.maxsize
-            log.info("%d requests: asking for a successor", self.nr)
-            os.kill(self.ppid, signal.SIGHUP)
-        return answer
+        try:
+            return super().handle_request(*arguments)  # raises StopIteration to close the connection
+        finally:
+            if self.nr >= self._replace_after:
+                self._replace_after = sys.maxsize
+                # gunicorn would start a successor only when this worker, the only one, has finished its last stream.
+                log.info("%d requests: asking for a successor", self.nr)
+                os.kill(self.ppid, signal.SIGHUP)
 
     def _end_in_time(self) -> None:
         """gunicorn lets running requests finish for graceful_timeout, and then cuts them off."""

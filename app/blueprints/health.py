@@ -63,7 +63,8 @@ def readyz() -> tuple[dict[str, Any], int]:
         )
     states = worker_state.all_workers(this_app())
     connections = [_as_told(c, states) for c in snapshot.connections if c.enable]
-    if any(state["is_stopping"] for state in states if state["pid"] == os.getpid()):
+    workers = [_worker_as_told(state) for state in states]
+    if worker_state.is_stopping:
         failures.append("This worker is stopping.")
     degraded = list(snapshot.problems)
     if not snapshot.enabled:
@@ -74,22 +75,23 @@ def readyz() -> tuple[dict[str, Any], int]:
         degraded += [f"{connection['name']}: {reason}" for reason in _reasons(connection)]
     answer: dict[str, Any] = {"status": "unavailable" if failures else "degraded" if degraded else "ok"}
     if may_see_details():
-        now = time.monotonic()
         answer.update(
             reasons=failures + degraded,
             generation=snapshot.generation,
             connections=connections,
-            workers=[
-                {
-                    "pid": state["pid"],
-                    "up_s": round(now - state["started"]),
-                    "generation": state["generation"],
-                    "is_stopping": state["is_stopping"],
-                }
-                for state in states
-            ],
+            worker=next(worker for worker in workers if worker["pid"] == os.getpid()),
+            workers=workers,
         )
     return answer, 503 if failures else 200
+
+
+def _worker_as_told(state: worker_state.State) -> dict[str, Any]:
+    return {
+        "pid": state["pid"],
+        "up_s": round(time.monotonic() - state["started"]),
+        "generation": state["generation"],
+        "is_stopping": state["is_stopping"],
+    }
 
 
 def _as_told(connection: Connection, states: Sequence[worker_state.State]) -> dict[str, Any]:

@@ -18,4 +18,5 @@ class ReadinessSchema(Schema):
     reasons = fields.List(fields.String(), metadata={"description": "Only for admins and the metrics token"})
     generation = fields.Integer()
     connections = fields.List(fields.Dict())
-    workers = fields.List(fields.Dict())
+    worker = fields.Dict(metadata={"description": "The process that answers"})
+    workers = fields.List(fields.Dict(), metadata={"description": "All processes of this machine's gateway"})
