@@ -1,12 +1,12 @@
-# What there is to do: run, demo, test, check, lock, migration, clean.
+# What there is to do: run, demo, test, check, bench, lock, migration, clean.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-APT_PACKAGES := chromium postgresql redis-server
+APT_PACKAGES := chromium curl nginx-light postgresql redis-server
 NODE_MODULES := tests/clients/node_modules
 
-.PHONY: run demo test check lint lock migration clean system-packages node-packages
+.PHONY: run demo test check bench lint lock migration clean system-packages node-packages
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/dragoman run
@@ -19,6 +19,10 @@ test: $(VENV)/.test system-packages node-packages
 
 check: $(VENV)/.test system-packages node-packages lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+# Dragoman beside its peers: make bench ARGS=--quick
+bench: $(VENV)/.test
+	$(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check --config .ci/ruff.toml .
@@ -40,7 +44,7 @@ migration: $(VENV)/.runtime
 	  app.app_context().push(); flask_migrate.migrate(directory='migrations', message='$(m)')"
 
 clean:
-	rm -rf $(VENV) $(NODE_MODULES) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(NODE_MODULES) bench/.environments bench/results build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

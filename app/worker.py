@@ -7,12 +7,14 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import gevent
 import orjson
+from gevent.server import StreamServer
 from gunicorn import util  # type: ignore[import-untyped]  # gunicorn comes without types
-from gunicorn.workers.ggevent import GeventWorker  # type: ignore[import-untyped]  # as above
+from gunicorn.workers import ggevent  # type: ignore[import-untyped]  # as above
 
 from app import worker_state
 from app.errors import GatewayError, InvalidRequest
@@ -21,27 +23,35 @@ from app.upstream.waiting import ClientWatch
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.2
+_SKIPPED_AT_ONCE = 256 * 1024
 LAST_WORDS_S = 2.0
 """Before the master kills its workers: time for each running answer to say that it ends."""
 
 
-class Worker(GeventWorker):  # type: ignore[misc]  # as above
+class Worker(ggevent.GeventWorker):  # type: ignore[misc]  # as above
     max_requests: int
     _replace_after = sys.maxsize
 
     def init_process(self) -> None:
+        ggevent.StreamServer = _Server
         util.write_error = write_error  # handle_error(), where all that is wrong with a request ends, calls it there
         if self.cfg.workers == 1:
             self._replace_after, self.max_requests = self.max_requests, sys.maxsize
         super().init_process()
 
     def run(self) -> None:
+        self._listeners = {listener: _Listener(listener.getsockname()) for listener in self.sockets}
         gevent.spawn(self._end_in_time)
         super().run()
 
-    def handle_request(self, *arguments: Any) -> Any:
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        super().handle(self._listeners[listener], client, addr)
+
+    def handle_request(self, listener_name: str, req: Any, sock: Any, addr: Any) -> Any:
         try:
-            return super().handle_request(*arguments)  # raises StopIteration to close the connection
+            answer = super().handle_request(listener_name, req, sock, addr)  # StopIteration: closes the connection
+            _skip_rest_of(req)
+            return answer
         finally:
             if self.nr >= self._replace_after:
                 self._replace_after = sys.maxsize
@@ -60,6 +70,35 @@ class Worker(GeventWorker):  # type: ignore[misc]  # as above
         ended = ClientWatch.end_all()
         if ended:
             log.warning("%d answers could not be finished in time and end with an error", ended)
+
+
+class _Listener:
+    """What a request asks of its listening socket, which may be closed before the request's turn comes."""
+
+    def __init__(self, name: Any) -> None:
+        self._name = name
+
+    def getsockname(self) -> Any:
+        return self._name
+
+
+class _Server(StreamServer):  # type: ignore[misc]  # gevent comes without types here
+    """Who has been let in by the kernel when the worker stops is served like those before."""
+
+    def close(self) -> None:
+        if not self.closed:
+            self.stop_accepting()
+            with suppress(OSError):
+                while (waiting := self.do_read()) is not None:
+                    self.do_handle(*waiting)
+        super().close()
+
+
+def _skip_rest_of(req: Any) -> None:
+    """Of a body that was refused. gunicorn would do so in steps of a kilobyte, at 40 ms of CPU for each megabyte."""
+    with suppress(Exception):  # one that cannot be read is marked so, and gunicorn closes the connection
+        while req.body.read(_SKIPPED_AT_ONCE):
+            pass
 
 
 def write_error(sock: Any, status: int, reason: str, message: str) -> None:

@@ -65,7 +65,7 @@ class TestCounts:
         (worker,) = workers_of(running)
         requests.get(running.url + "/v1/models", headers=CLIENT, timeout=5)
         files = list(metrics_folder(running.process.pid).glob(f"*_{worker}.db"))
-        assert len(files) == 3
+        assert len(files) == 2
         for file in files:
             assert file.stat().st_blocks * 512 >= file.stat().st_size
 
