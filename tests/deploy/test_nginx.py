@@ -361,12 +361,15 @@ class TestReloads:
         statuses: list[int] = []
 
         def requests_until_it_is_gone() -> None:
-            while stopping.process.poll() is None:
-                statuses.append(chat(front, model="sim-text:tokens=2").status_code)
+            asked = {"model": "sim-text:tokens=2", "messages": HI}
+            with requests.Session() as client:
+                while stopping.process.poll() is None:
+                    answer = client.post(f"{front.url}/v1/chat/completions", json=asked, headers=CLIENT, timeout=30)
+                    statuses.append(answer.status_code)
 
-        with ThreadPoolExecutor(13) as pool:
+        with ThreadPoolExecutor(21) as pool:
             streams = _begun(pool, front)
-            crowd = [pool.submit(requests_until_it_is_gone) for _ in range(8)]
+            crowd = [pool.submit(requests_until_it_is_gone) for _ in range(16)]
             wait_for(lambda: len(statuses) > 50, what="a crowd of clients is under way")
             stopping.process.send_signal(signal.SIGTERM)
             assert [stream.result(20).is_whole for stream in streams] == [True] * 5
