@@ -16,15 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, g, request
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest, multiprocess, values
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.values import ValueClass
 
 from app.settings import metrics_folder
 from app.storage.config import Connection
 
 log = logging.getLogger(__name__)
+IS_SHARED = values.ValueClass.__name__ == "MmapedValue"
+if IS_SHARED:  # the library would ask the kernel for the process id at each count
+    _process = {"id": os.getpid()}
+    os.register_at_fork(after_in_child=lambda: _process.update(id=os.getpid()))
+    values.ValueClass = values.MultiProcessValue(lambda: _process["id"])  # type: ignore[no-untyped-call]  # it has no types
 REASONS = ("cooling_down", "failing", "key_refused", "out_of_funds")
 _RESERVED_BYTES = 256 * 1024  # about a thousand series of each kind
 REQUESTS = Counter("dragoman_requests_total", "Requests by route and status.", ["route", "status"])
@@ -138,7 +142,7 @@ class WorkerStates(Collector):
 def exposition(states: Sequence[Mapping[str, Any]]) -> bytes:
     """All workers' counts, and their states, in Prometheus's text format."""
     counts = REGISTRY
-    if ValueClass.__name__ == "MmapedValue":
+    if IS_SHARED:
         counts = CollectorRegistry()
         multiprocess.MultiProcessCollector(counts)  # type: ignore[no-untyped-call]  # the library has no types here
     gauges = CollectorRegistry()

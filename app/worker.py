@@ -13,6 +13,7 @@ from typing import Any
 import gevent
 import orjson
 from gevent.server import StreamServer
+from gevent.socket import socket as GeventSocket
 from gunicorn import util  # type: ignore[import-untyped]  # gunicorn comes without types
 from gunicorn.workers import ggevent  # type: ignore[import-untyped]  # as above
 
@@ -45,7 +46,8 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]  # as above
         super().run()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        super().handle(self._listeners[listener], client, addr)
+        quick = _ClientSocket(client.family, client.type, client.proto, fileno=client.detach())
+        super().handle(self._listeners[listener], quick, addr)
 
     def handle_request(self, listener_name: str, req: Any, sock: Any, addr: Any) -> Any:
         try:
@@ -80,6 +82,19 @@ class _Listener:
 
     def getsockname(self) -> Any:
         return self._name
+
+
+class _ClientSocket(GeventSocket):  # type: ignore[misc]  # gevent comes without types here
+    """One system call for what fits into the kernel's buffer, as nearly all does; gevent asks for the buffer's size
+    each time."""
+
+    def sendall(self, data: bytes, flags: int = 0) -> None:
+        try:
+            sent = self._sock.send(data, flags)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            super().sendall(memoryview(data)[sent:], flags)
 
 
 class _Server(StreamServer):  # type: ignore[misc]  # gevent comes without types here

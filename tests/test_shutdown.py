@@ -152,6 +152,10 @@ def test_counts_outlive_the_workers_that_made_them(gateway: GatewayMaker, simula
     running.process.send_signal(signal.SIGHUP)
     wait_for(lambda: not workers_of(running) & before, within_s=15, what="the workers are new")
     assert running.post("/v1/chat/completions", asked, headers=CLIENT).ok
-    text = running.get("/metrics", headers={}).text
-    assert re.search(r'dragoman_answers_total{connection="conn_\w+",ending="complete"} 4\.0', text)
-    assert "dragoman_workers 1.0" in text
+
+    def told() -> bool:
+        text = running.get("/metrics", headers={}).text
+        answers = re.search(r'dragoman_answers_total{connection="conn_\w+",ending="complete"} (\S+)', text)
+        return bool(answers and answers[1] == "4.0" and "dragoman_workers 1.0" in text)
+
+    wait_for(told, what="four answers, and one worker")

@@ -86,7 +86,7 @@ def _complete(*, flat: bool) -> Response:
 
 
 def _json(chat: ChatRequest, answers: Sequence[Answer], started: float, *, flat: bool) -> Response:
-    with understanding():
+    with understanding:
         messages = [answer.message for answer in answers]
         completion = to_chat_completion(messages, answers[0].translation.reply, created=int(time.time()))
     if flat:

@@ -74,7 +74,7 @@ class ChatStream:
         while True:
             with self._watch:
                 index, batch = next(batches)
-            with understanding():
+            with understanding:
                 chunks = [chunk for event in batch for chunk in translator.feed(event, index)]
                 frames = b"".join([b"data: " + exact_json.dumps(chunk) + b"\n\n" for chunk in chunks])
             if translator.is_complete:

@@ -58,7 +58,7 @@ class Answer:
                 for _ in self._part(0):
                     pass
             else:
-                with understanding():
+                with understanding:
                     self._next = self._parts.add(self._reply.message)
             if self._next is None:
                 return
@@ -87,7 +87,7 @@ class Answer:
         held: list[Event] = []
         for batch in self._reply.batches():
             passed = []
-            with understanding():
+            with understanding:
                 for event in batch:
                     accumulator.feed(event)
                     kind = event.get("type")

@@ -6,7 +6,7 @@ import logging
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -24,7 +24,7 @@ from app.translate.headers import to_client_headers
 from app.translate.request import Translation
 from app.upstream.events import Event, EventParser, InvalidEvent
 from app.upstream.health import OF_THE_ACCOUNT, Health, may_succeed_elsewhere
-from app.upstream.transport import BODY, Body
+from app.upstream.transport import BODY, Body, Transport
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class UpstreamClient:
     """The SDK's client of one connection. Its authentication, exceptions and time-outs are used, its models are not:
     answers are read as raw bytes, since typed events cost more and mislabel what is new."""
 
-    def __init__(self, connection: Connection, transport: httpx2.BaseTransport, health: Health | None = None) -> None:
+    def __init__(self, connection: Connection, transport: Transport, health: Health | None = None) -> None:
         self.connection = connection
         self.health = health or Health()
         self.transport = transport
@@ -224,7 +224,7 @@ class Reply:
                     raise not_understood("it is no message")
                 return
             while not any(event.get("type") != "ping" for event in self._first):
-                self._first += self._read()
+                self._first += self._parsed(self._body.read())
         except httpx2.TransportError as error:
             raise _disconnected(error) from error
         failed = next((e for e in self._first if e.get("type") == "error"), None)
@@ -272,22 +272,14 @@ class Reply:
                 raise _silent(self._limits.idle_s)
 
     def _read_within(self, seconds: float) -> list[Event]:
-        """One read; [] when nothing came in time. A read that was interrupted has taken nothing."""
-        timeout = gevent.Timeout(min(seconds, self._limits.idle_s))
+        """One read; [] when nothing came in time."""
         try:
-            with timeout:
-                return self._read()
-        except gevent.Timeout as fired:
-            if fired is not timeout:
-                raise
-            return []
-        except httpx2.ReadTimeout:
-            raise _silent(self._limits.idle_s) from None
+            data = self._body.read_within(min(seconds, self._limits.idle_s))
         except httpx2.TransportError as error:
             raise _disconnected(error) from error
+        return [] if data is None else self._parsed(data)
 
-    def _read(self) -> list[Event]:
-        data = self._body.read()
+    def _parsed(self, data: bytes) -> list[Event]:
         if not data:
             raise _cut_short()
         try:
@@ -297,8 +289,8 @@ class Reply:
 
     def _drain(self) -> None:
         """The end of the transfer coding follows the last event at once; read, it leaves the connection usable."""
-        with suppress(httpx2.TransportError, gevent.Timeout), gevent.Timeout(0.5):
-            while self._body.read():
+        with suppress(httpx2.TransportError):
+            while self._body.read_within(0.5):
                 pass
 
     def _error_event(self, event: Event) -> UpstreamError:
@@ -336,14 +328,19 @@ def _sdk_timeout(limits: Limits) -> httpx2.Timeout:
     return httpx2.Timeout(longest_s, connect=min(CONNECT_TIMEOUT_S, limits.first_event_s))
 
 
-@contextmanager
-def understanding() -> Iterator[None]:
+class Understanding:
     """Around the reading of an answer: what is not as Anthropic documents it is the upstream's fault, not ours."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        log.warning("an answer could not be read", exc_info=error)
-        raise not_understood("it is not as Anthropic's API documents it") from error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, KeyError | TypeError | AttributeError | ValueError | IndexError):
+            log.warning("an answer could not be read", exc_info=error)
+            raise not_understood("it is not as Anthropic's API documents it") from error
+
+
+understanding = Understanding()
 
 
 def not_understood(what: str) -> UpstreamError:

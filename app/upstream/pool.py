@@ -82,11 +82,12 @@ class Pool:
         return self.trial_client(connection)
 
     def follow(self, connections: Iterable[Connection]) -> None:
-        """Drops the clients of connections that are no longer configured, and renews those of changed ones."""
+        """Drops the clients of connections that are no longer configured, renews those of changed ones, and closes what
+        lies idle. Call it now and then."""
         configured = {connection.id: connection for connection in connections}
         for id in list(self._clients):
             if id in configured:
-                self.client(configured[id])
+                self.client(configured[id]).transport.close_idle()
             else:
                 self._clients.pop(id).transport.close()
 

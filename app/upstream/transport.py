@@ -1,65 +1,165 @@
-"""The SDK's HTTP transport, on urllib3.
+"""The SDK's HTTP transport, made for streams.
 
-Reading a paced stream through the SDK's own transport costs about three times the CPU. Proxies and certificate
-authorities come from the settings as the SDK's transport would take them from the environment.
+urllib3 opens the connections, through proxies and TLS, as the settings say it; what goes over them is read and written
+here: a request is one write, and a read takes all that has arrived, costs one system call, and can be given up and
+taken up again. Through the SDK's own transport a paced stream costs three times the CPU.
 """
 
 from __future__ import annotations
 
+import socket
 import ssl
+import time
 import urllib.parse
 import urllib.request
+import weakref
 from collections.abc import Iterator
-from http.client import HTTPResponse as HeadAndFile
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any
 
 import certifi
+import gevent
 import httpx2
 import urllib3
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NewConnectionError,
-    ProtocolError,
-    ProxyError,
-    ReadTimeoutError,
-)
-from urllib3.util import Timeout
+from gevent import monkey
+from gevent.hub import Waiter
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.util import parse_url
 
 from app.errors import ConfigError
 from app.settings import Settings
-from app.upstream.body import BodyReader
+from app.upstream.http1 import BadResponse, ResponseDecoder
+from app.upstream.waiting import is_silent_and_open
 
+_READ_SIZE = 16384
 _CONNECTIONS_KEPT = 64
+_KEPT_S = 60.0
+_WRITTEN_AT_ONCE = 65536
+_SOCKET_OPTIONS = [
+    *HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),  # Claude may think for minutes: a peer that has vanished is noticed
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+]
 BODY = "dragoman_body"
 """Extension of the response under which the Body stands: the client wraps the stream, and a wrapped generator cannot
-be taken up again after a timer interrupted it."""
+be taken up again after it was interrupted."""
+
+
+class Wire:
+    """An open connection. A wait for it can be interrupted by an exception without harm."""
+
+    def __init__(self, connection: HTTPConnection) -> None:
+        self._connection = connection
+        self._socket: Any = connection.sock
+        self._socket.settimeout(None)
+        self._pending = getattr(self._socket, "pending", None)
+        # TLS within TLS has no socket to watch.
+        self._is_watched = monkey.is_module_patched("socket") and isinstance(self._socket, socket.socket)
+        self._has_more = False
+        self._readable: Any = None
+        self._timer: Any = None
+        self._timer_s = 0.0
+        self.was_used = False
+        self.idle_since = 0.0
+
+    def send(self, head: bytes, body: bytes) -> None:
+        if len(body) <= _WRITTEN_AT_ONCE:
+            self._socket.sendall(head + body)
+        else:
+            self._socket.sendall(head)
+            self._socket.sendall(body)
+
+    def receive(self, seconds: float | None) -> bytes | None:
+        """What has arrived, b"" at the end; None when nothing came in time. Raises OSError."""
+        is_likely = self._has_more or not self._is_watched or (self._pending is not None and self._pending() > 0)
+        if not is_likely and not self._wait(seconds):
+            return None
+        if self._pending is not None or not self._is_watched:
+            self._socket.settimeout(seconds)
+        try:
+            data: bytes = self._socket.recv(_READ_SIZE)
+        except TimeoutError:
+            return None
+        self._has_more = len(data) == _READ_SIZE
+        return data
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Whether there is something to read. gevent's own wait makes a timer and two watchers for each."""
+        waiter = Waiter()
+        if self._readable is None:
+            self._readable = gevent.get_hub().loop.io(self._socket.fileno(), 1)
+        if seconds is not None and seconds != self._timer_s:
+            self._timer = gevent.get_hub().loop.timer(seconds, seconds)
+            self._timer_s = seconds
+        self._readable.start(waiter.switch, True)
+        try:
+            if seconds is not None:
+                self._timer.again(waiter.switch, False, update=False)
+            return bool(waiter.get())
+        finally:
+            self._readable.stop()
+            if seconds is not None:
+                self._timer.stop()
+
+    def is_usable(self) -> bool:
+        """Whether another request may be sent: it lies idle, and nothing has come meanwhile."""
+        return is_silent_and_open(self._socket.fileno())
+
+    def close(self) -> None:
+        for watcher in (self._readable, self._timer):
+            if watcher is not None:
+                watcher.close()
+        self._readable = self._timer = None
+        self._connection.close()
 
 
 class Body(httpx2.SyncByteStream):
     """The response's body; the connection is used again if it was read to its end."""
 
-    def __init__(self, response: urllib3.HTTPResponse) -> None:
-        self._response = response
-        self._reader = BodyReader(cast(HeadAndFile, response._fp))
+    def __init__(
+        self, transport: Transport, wire: Wire, decoder: ResponseDecoder, start: bytes, timeout_s: Any
+    ) -> None:
+        self._transport = transport
+        self._wire: Wire | None = wire
+        self._decoder = decoder
+        self._start = start
+        self._timeout_s: float | None = timeout_s
 
     def read(self) -> bytes:
         """What has arrived, b"" at the end. Raises httpx2.TransportError."""
-        try:
-            return self._reader.read()
-        except (TimeoutError, OSError, HTTPError) as error:
-            raise _as_httpx_error(error) from error
+        data = self.read_within(self._timeout_s)
+        if data is None:
+            raise httpx2.ReadTimeout("nothing came in time")
+        return data
+
+    def read_within(self, seconds: float | None) -> bytes | None:
+        """The same; None when nothing came in time: it may be asked again."""
+        if self._start:
+            start, self._start = self._start, b""
+            return start
+        while not self._decoder.is_complete:
+            assert self._wire is not None, "read after close"
+            with _as_httpx_errors:
+                data = _receive(self._wire, self._decoder, seconds)
+            if data is None or data:
+                return data
+        return b""
 
     def __iter__(self) -> Iterator[bytes]:
         while data := self.read():
             yield data
 
     def close(self) -> None:
-        if self._reader.is_complete:
-            cast(HeadAndFile, self._response._fp).close()  # ends the response, not the connection
-            self._response.release_conn()
+        wire, self._wire = self._wire, None
+        if wire is None:
+            return
+        if self._decoder.is_complete and self._decoder.keeps_alive:
+            self._transport.take_back(wire)
         else:
-            self._response.close()
+            wire.close()
 
 
 class WayOut:
@@ -68,7 +168,7 @@ class WayOut:
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigError."""
         self._settings = settings
-        self._context = _ssl_context(settings)
+        self._options: Any = {"ssl_context": _ssl_context(settings), "socket_options": _SOCKET_OPTIONS}
         self._proxies = {
             scheme: (name, url)
             for scheme, name, url in (
@@ -80,14 +180,14 @@ class WayOut:
         for name, url in self._proxies.values():
             self._proxy_manager(name, url)
 
-    def transport(self, base_url: str) -> Urllib3Transport:
-        """With sockets of its own; close() it."""
-        parts = urllib.parse.urlsplit(base_url)
-        proxy = self._proxies.get(parts.scheme)
-        if proxy is None or self._is_bypassed(parts.netloc.rpartition("@")[2]):
-            manager = urllib3.PoolManager(maxsize=_CONNECTIONS_KEPT, block=False, ssl_context=self._context)
-            return Urllib3Transport(manager, manager.connection_from_url(base_url))
-        return Urllib3Transport(self._proxy_manager(*proxy), None)
+    def transport(self, base_url: str) -> Transport:
+        """With connections of its own; close() it."""
+        parts = parse_url(base_url)
+        scheme, proxy = parts.scheme or "http", None
+        if scheme in self._proxies and not self._is_bypassed(parts.netloc or ""):
+            proxy = self._proxy_manager(*self._proxies[scheme])
+        manager = proxy or urllib3.PoolManager(**self._options)
+        return Transport(manager.connection_from_url(base_url), proxy, scheme)
 
     def _is_bypassed(self, host: str) -> bool:
         return bool(urllib.request.proxy_bypass_environment(host, {"no": self._settings.no_proxy}))  # type: ignore[attr-defined]  # typeshed lacks it
@@ -101,56 +201,140 @@ class WayOut:
             credentials = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
             headers = urllib3.make_headers(proxy_basic_auth=credentials)
         address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        return urllib3.ProxyManager(
-            address, proxy_headers=headers, maxsize=_CONNECTIONS_KEPT, block=False, ssl_context=self._context
-        )
+        return urllib3.ProxyManager(address, proxy_headers=headers, **self._options)
 
 
-class Urllib3Transport(httpx2.BaseTransport):
-    """To one base URL: directly through `pool`, or by what the manager finds for each URL."""
+class Transport(httpx2.BaseTransport):
+    """To one base URL, over connections of its own that stay open for the next request."""
 
-    def __init__(self, manager: urllib3.PoolManager, pool: urllib3.HTTPConnectionPool | None) -> None:
-        self._manager = manager
+    def __init__(self, pool: urllib3.HTTPConnectionPool, proxy: urllib3.ProxyManager | None, scheme: str) -> None:
         self._pool = pool
+        self._tunnels = proxy is not None and scheme == "https"
+        self._forwards = proxy is not None and not self._tunnels
+        self._proxy_headers = [
+            (name.encode(), value.encode()) for name, value in (proxy.proxy_headers if proxy else {}).items()
+        ]
+        self._idle: list[Wire] = []
+        self._is_closed = False
+        weakref.finalize(self, _close_all, self._idle)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
-        options: Any = {
-            "body": request.content,
-            "headers": urllib3.HTTPHeaderDict(request.headers.multi_items()),
-            "timeout": Timeout(connect=timeouts.get("connect"), read=timeouts.get("read")),
-            "preload_content": False,
-            "decode_content": False,
-            "redirect": False,
-            "retries": False,
-        }
+        head, body = self._head_of(request), request.content
+        while True:
+            wire = self._take() or self._connect(timeouts.get("connect"))
+            try:
+                with _as_httpx_errors:
+                    decoder, start = _exchange(wire, head, body, timeouts.get("read"))
+                break
+            except httpx2.RemoteProtocolError:
+                wire.close()
+                if not wire.was_used:
+                    raise
+                # The other side closed it in the moment in which it was taken for this request.
+            except BaseException:
+                wire.close()
+                raise
+        wire.was_used = True
+        stream = Body(self, wire, decoder, start, timeouts.get("read"))
+        return httpx2.Response(decoder.status, headers=decoder.headers, stream=stream, extensions={BODY: stream})
+
+    def _head_of(self, request: httpx2.Request) -> bytes:
+        target = str(request.url).encode() if self._forwards else request.url.raw_path
+        headers = [*request.headers.raw, *(self._proxy_headers if self._forwards else ())]
+        lines = [request.method.encode() + b" " + target + b" HTTP/1.1", *(b"%b: %b" % header for header in headers)]
+        head = b"\r\n".join(lines) + b"\r\n\r\n"
+        if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
+            raise httpx2.LocalProtocolError("a line of the request's head has a line break in it")
+        return head
+
+    def _take(self) -> Wire | None:
+        while self._idle:
+            wire = self._idle.pop()
+            if wire.is_usable():
+                return wire
+            wire.close()
+        return None
+
+    def take_back(self, wire: Wire) -> None:
+        if self._is_closed or len(self._idle) >= _CONNECTIONS_KEPT:
+            wire.close()
+            return
+        wire.idle_since = time.monotonic()
+        self._idle.append(wire)
+
+    def _connect(self, timeout_s: float | None) -> Wire:
+        connection: Any = self._pool._new_conn()
+        connection.timeout = timeout_s
         try:
-            if self._pool is not None:
-                response = self._pool.urlopen(request.method, request.url.raw_path.decode("ascii"), **options)
+            if self._tunnels:
+                self._pool._prepare_proxy(connection)
             else:
-                response = self._manager.urlopen(request.method, str(request.url), **options)
-        except (TimeoutError, OSError, HTTPError) as error:
-            raise _as_httpx_error(error) from error
-        body = Body(cast(urllib3.HTTPResponse, response))
-        return httpx2.Response(
-            response.status, headers=list(response.headers.items()), stream=body, extensions={BODY: body}
-        )
+                connection.connect()
+        except NewConnectionError as error:
+            raise httpx2.ConnectError(_text(error)) from error
+        except (ConnectTimeoutError, TimeoutError) as error:
+            raise httpx2.ConnectTimeout(_text(error)) from error
+        except (OSError, HTTPError) as error:
+            raise httpx2.ConnectError(_text(error)) from error
+        finally:
+            if connection.sock is None:
+                connection.close()
+        return Wire(connection)
+
+    def close_idle(self) -> None:
+        """Closes what has lain idle for a while."""
+        now = time.monotonic()
+        while self._idle and now - self._idle[0].idle_since > _KEPT_S:
+            self._idle.pop(0).close()
 
     def close(self) -> None:
-        """Closes the idle sockets; those in use go with their last user. A request that comes late is still sent."""
-        pools = [self._pool] if self._pool else [self._manager.pools[key] for key in self._manager.pools.keys()]  # noqa: SIM118  # it cannot be iterated over
-        for pool in pools:
-            _close_idle(pool)
+        """Closes idle connections now, and those in use when their answers are over. A request that comes late is still
+        sent."""
+        self._is_closed = True
+        _close_all(self._idle)
 
 
-def _close_idle(pool: urllib3.HTTPConnectionPool) -> None:
-    """urllib3's own close() would refuse requests from then on."""
-    places = pool.pool
-    assert places is not None  # as it is until urllib3's close()
-    for connection in [places.get_nowait() for _ in range(places.qsize())]:
-        if connection is not None:
-            connection.close()
-        places.put_nowait(None)
+def _close_all(wires: list[Wire]) -> None:
+    while wires:
+        wires.pop().close()
+
+
+def _exchange(wire: Wire, head: bytes, body: bytes, timeout_s: float | None) -> tuple[ResponseDecoder, bytes]:
+    """Sends a request. Answers its decoder, when it has the head of the response, and what came of the body."""
+    # One that is refused early may come with an answer that says why.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        wire.send(head, body)
+    decoder = ResponseDecoder()
+    while True:
+        start = _receive(wire, decoder, timeout_s)
+        if start is None:
+            raise httpx2.ReadTimeout("nothing came in time")
+        if decoder.status:
+            return decoder, start
+
+
+def _receive(wire: Wire, decoder: ResponseDecoder, seconds: float | None) -> bytes | None:
+    data = wire.receive(seconds)
+    if data:
+        return decoder.feed(data)
+    if data is not None:
+        decoder.end()
+    return data
+
+
+class _AsHttpxErrors:
+    """The socket's errors and the decoder's in the SDK's terms."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, OSError | BadResponse):
+            raise httpx2.RemoteProtocolError(str(error) or type(error).__name__) from error
+
+
+_as_httpx_errors = _AsHttpxErrors()
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:
@@ -158,20 +342,6 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=settings.ssl_cert_file or certifi.where())
     except OSError as error:
         raise ConfigError(f"SSL_CERT_FILE: {settings.ssl_cert_file} cannot be read as PEM ({error}).") from error
-
-
-def _as_httpx_error(error: Exception) -> httpx2.TransportError:
-    """urllib3's and the socket's errors in the SDK's terms."""
-    reason: Any = error
-    if isinstance(error, ProtocolError) and len(error.args) > 1:
-        reason = error.args[1]
-    if isinstance(error, NewConnectionError | ProxyError | ssl.SSLError | urllib3.exceptions.SSLError):
-        return httpx2.ConnectError(_text(error))
-    if isinstance(error, ConnectTimeoutError):
-        return httpx2.ConnectTimeout(_text(error))
-    if isinstance(error, ReadTimeoutError) or isinstance(reason, TimeoutError):
-        return httpx2.ReadTimeout(_text(error))
-    return httpx2.RemoteProtocolError(_text(error))
 
 
 def _text(error: Exception) -> str:

@@ -119,6 +119,13 @@ class ClientWatch:
         self._watcher = self._timer = self._socket = None
 
 
+def is_silent_and_open(descriptor: int) -> bool:
+    """Of a socket: nothing is there to be read, and the other side has not closed it."""
+    poll = monkey.get_original("select", "poll")()  # gevent's would wait, which the hub may not
+    poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
+    return not poll.poll(0)
+
+
 T = TypeVar("T")
 
 

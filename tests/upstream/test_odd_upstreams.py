@@ -125,6 +125,7 @@ def test_an_answer_that_makes_no_sense_is_an_error_without_secrets(
 ) -> None:
     answer = ask(client, model, stream=stream)
     text = answer.text
+    answer.close()
     error = answer.json["error"] if answer.is_json else orjson.loads(text.strip().rsplit("data: ", 1)[1])["error"]
     assert error["code"] == code
     assert answer.status_code in (status, 200 if stream else status)
