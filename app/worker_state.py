@@ -6,8 +6,10 @@ read and its master removes. Times are monotonic seconds, the same for all proce
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from flask import Flask
 
 from app.services import Upstream
 from app.settings import metrics_folder
-from app.storage.config import ConfigSnapshot
+from app.storage.config import ConfigSnapshot, Connection
+from app.upstream.pool import label
 
 State = dict[str, Any]
 
@@ -70,6 +73,65 @@ def forget(pid: int) -> None:
     if folder is not None:
         with suppress(OSError):
             _path(folder, pid).unlink()
+
+
+def worker_as_told(state: State) -> dict[str, Any]:
+    return {
+        "pid": state["pid"],
+        "up_s": round(time.monotonic() - state["started"]),
+        "generation": state["generation"],
+        "is_stopping": state["is_stopping"],
+    }
+
+
+def connection_as_told(connection: Connection, states: Sequence[State]) -> dict[str, Any]:
+    """A connection, with what each worker has to say of it."""
+    now = time.monotonic()
+    told = [(s["pid"], s["connections"][connection.id]) for s in states if connection.id in s["connections"]]
+    learned = [known["models_learned"] for _, known in told if known["models_learned"]]
+    errors = [known["models_error"] for _, known in told if known["models_error"]]
+    lessons: dict[str, set[str]] = {}
+    for _, known in told:
+        for model, names in known["lessons"].items():
+            lessons.setdefault(model, set()).update(names)
+    return {
+        "id": connection.id,
+        "name": label(connection),
+        "base_url": connection.base_url,
+        "models_learned_s_ago": round(now - max(learned)) if learned else None,
+        "learned_from_refusals": {model: sorted(names) for model, names in lessons.items()},
+        "error": errors[0] if errors else None,
+        "out": [
+            {
+                "reason": out["reason"],
+                "model": out["model"],
+                "for_s": math.ceil(out["until"] - now),
+                "error": out["error"],
+                "worker": pid,
+            }
+            for pid, known in told
+            for out in known["outs"]
+            if out["until"] > now
+        ],
+    }
+
+
+_IN_WORDS = {
+    "cooling_down": "is at its rate limit",
+    "failing": "fails again and again",
+    "key_refused": "refuses the key",
+    "out_of_funds": "has no credit left",
+}
+
+
+def reasons(connection: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a connection, each thing once, for however many workers it holds."""
+    told = {(out["reason"], out["model"]): out for out in connection["out"]}
+    for (reason, model), out in told.items():
+        about = f" for {model}" if model else ""
+        yield f"{_IN_WORDS[reason]}{about}; asked again in {out['for_s']} s ({out['error']})"
+    if connection["error"]:
+        yield f"its models could not be listed: {connection['error']}"
 
 
 def _path(folder: Path, pid: int) -> Path:

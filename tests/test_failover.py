@@ -143,11 +143,14 @@ def test_a_connection_that_fails_again_and_again_is_left_out_and_tried_by_one(
     first.fault(fault)
     outcomes = [asyncio.run(ask(running.url, "sim-text:tokens=5")) for _ in range(10)]
     assert_all_answered(outcomes)
-    assert (first.asked, second.asked) == (3, 10)
+    # A connection that was kept open and turns out to be closed is not the upstream's failure: it is asked once more.
+    tried = first.asked
+    assert tried == 3 or ("reset" in fault and tried == 4)
+    assert second.asked == 10
     first.fault(None)
     wait_for(lambda: connection(running, 0)["out"] == [], within_s=8, what="its pause is over")
     assert_all_answered([asyncio.run(ask(running.url, "sim-text:tokens=5")) for _ in range(5)])
-    assert (first.asked, second.asked) == (8, 10)
+    assert (first.asked, second.asked) == (tried + 5, 10)
 
 
 def test_a_host_that_refuses_connections_costs_no_answer_and_is_used_once_it_is_back(

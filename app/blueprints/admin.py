@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from flask import Blueprint, flash, g, render_template, request, session, url_fo
 from markupsafe import Markup, escape
 from werkzeug.wrappers import Response as AnyResponse
 
-from app import access
+from app import access, worker_state
 from app.api import endpoint
 from app.blueprints.pages import (
     answer,
@@ -155,10 +155,11 @@ def _overview_page(tried: dict[str, Any]) -> AnyResponse:
         models = upstream().catalogue.models(snapshot)
     except GatewayError:
         models = []
+    workers = worker_state.all_workers(this_app())
     body = render_template(
         "admin/overview.html",
         snapshot=snapshot,
-        states={c.id: tried.get(c.id) or _state(c) for c in snapshot.connections},
+        states={c.id: tried.get(c.id) or _state(c, workers) for c in snapshot.connections},
         models=models,
         keys=sum(_key_state(key) == "valid" for key in services().keys.list()),
         listed_keys=len(services().settings.gateway_api_keys),
@@ -167,10 +168,13 @@ def _overview_page(tried: dict[str, Any]) -> AnyResponse:
     return page(body)
 
 
-def _state(connection: Connection) -> dict[str, Any]:
+def _state(connection: Connection, workers: Sequence[worker_state.State]) -> dict[str, Any]:
     """What was learned of a connection by using it."""
     if not connection.enable:
         return {"kind": "off", "message": "Not in use."}
+    troubles = worker_state.connection_as_told(connection, workers)
+    if troubles["out"]:
+        return {"kind": "bad", "message": " ".join(f"It {reason}." for reason in worker_state.reasons(troubles))}
     learned_at, error = upstream().catalogue.status(connection)
     if error is not None:
         words = in_plain_words(error, connection) if isinstance(error, UpstreamError) else error.message

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,8 +17,6 @@ from app.errors import DatabaseUnavailable
 from app.openapi import specification
 from app.schemas.health import AliveSchema, HealthSchema, ReadinessSchema
 from app.services import services
-from app.storage.config import Connection
-from app.upstream.pool import label
 
 blueprint = Blueprint("health", __name__)
 
@@ -62,8 +57,8 @@ def readyz() -> tuple[dict[str, Any], int]:
             "stored with. Bring the earlier key back as a fallback, or enter the values anew."
         )
     states = worker_state.all_workers(this_app())
-    connections = [_as_told(c, states) for c in snapshot.connections if c.enable]
-    workers = [_worker_as_told(state) for state in states]
+    connections = [worker_state.connection_as_told(c, states) for c in snapshot.connections if c.enable]
+    workers = [worker_state.worker_as_told(state) for state in states]
     if worker_state.is_stopping:
         failures.append("This worker is stopping.")
     degraded = list(snapshot.problems)
@@ -72,7 +67,7 @@ def readyz() -> tuple[dict[str, Any], int]:
     elif not connections:
         degraded.append("No connection is configured.")
     for connection in connections:
-        degraded += [f"{connection['name']}: {reason}" for reason in _reasons(connection)]
+        degraded += [f"{connection['name']}: {reason}" for reason in worker_state.reasons(connection)]
     answer: dict[str, Any] = {"status": "unavailable" if failures else "degraded" if degraded else "ok"}
     if may_see_details():
         answer.update(
@@ -83,65 +78,6 @@ def readyz() -> tuple[dict[str, Any], int]:
             workers=workers,
         )
     return answer, 503 if failures else 200
-
-
-def _worker_as_told(state: worker_state.State) -> dict[str, Any]:
-    return {
-        "pid": state["pid"],
-        "up_s": round(time.monotonic() - state["started"]),
-        "generation": state["generation"],
-        "is_stopping": state["is_stopping"],
-    }
-
-
-def _as_told(connection: Connection, states: Sequence[worker_state.State]) -> dict[str, Any]:
-    """A connection, with what each worker has to say of it."""
-    now = time.monotonic()
-    told = [(s["pid"], s["connections"][connection.id]) for s in states if connection.id in s["connections"]]
-    learned = [known["models_learned"] for _, known in told if known["models_learned"]]
-    errors = [known["models_error"] for _, known in told if known["models_error"]]
-    lessons: dict[str, set[str]] = {}
-    for _, known in told:
-        for model, names in known["lessons"].items():
-            lessons.setdefault(model, set()).update(names)
-    return {
-        "id": connection.id,
-        "name": label(connection),
-        "base_url": connection.base_url,
-        "models_learned_s_ago": round(now - max(learned)) if learned else None,
-        "learned_from_refusals": {model: sorted(names) for model, names in lessons.items()},
-        "error": errors[0] if errors else None,
-        "out": [
-            {
-                "reason": out["reason"],
-                "model": out["model"],
-                "for_s": math.ceil(out["until"] - now),
-                "error": out["error"],
-                "worker": pid,
-            }
-            for pid, known in told
-            for out in known["outs"]
-            if out["until"] > now
-        ],
-    }
-
-
-_IN_WORDS = {
-    "cooling_down": "is at its rate limit",
-    "failing": "fails again and again",
-    "key_refused": "refuses the key",
-    "out_of_funds": "has no credit left",
-}
-
-
-def _reasons(connection: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with a connection, each thing once, for however many workers it holds."""
-    told = {(out["reason"], out["model"]): out for out in connection["out"]}
-    for (reason, model), out in told.items():
-        about = f" for {model}" if model else ""
-        yield f"{_IN_WORDS[reason]}{about}; asked again in {out['for_s']} s ({out['error']})"
-    if connection["error"]:
-        yield f"its models could not be listed: {connection['error']}"
 
 
 @blueprint.get("/metrics")

@@ -13,10 +13,10 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 from flask import Flask
 from sqlalchemy import bindparam, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.errors import DatabaseUnavailable
@@ -104,7 +104,8 @@ class RememberedAnswers:
             self._swept_at = time.monotonic()
 
         def work(session: Session) -> None:
-            dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+            # Each dialect takes megabytes, and only one of them is used.
+            dialect = import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}")
             for row in rows:
                 insert = dialect.insert(RememberedAnswerRow).values(**row)
                 newer = {column: insert.excluded[column] for column in ("blocks", "size", "expires_at")}

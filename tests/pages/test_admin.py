@@ -1,12 +1,14 @@
 """Signing in, client keys, history and account, without a browser."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
 
 from app import access
 from app.blueprints.pages import odd_key
+from app.errors import UpstreamError
 from app.storage import audit
 from app.storage.connections import to_connections
 from tests.conftest import free_port
@@ -204,6 +206,21 @@ def test_an_upstream_that_cannot_be_reached_is_said_once_and_to_an_admin(visitor
     page = told(visitor.get("/admin"))
     assert "cannot be reached from here. Check the base URL, the network and the proxy. (" in page
     assert "could not be reached" not in page
+
+
+def test_a_connection_that_is_left_out_says_why_and_until_when(visitor):
+    app = visitor.app
+    app.extensions["dragoman"].config.update({"ANTHROPIC_API_KEYS": ["sk-ant-x"]}, who="test")
+    (connection,) = app.extensions["dragoman"].config.snapshot.connections
+    health = app.extensions["dragoman.upstream"].pool.client(connection).health
+    refused = UpstreamError(
+        "Anthropic says: invalid x-api-key", status=503, type="server_error", code="upstream_authentication_failed"
+    )
+    health.failed("claude-x", refused, time.monotonic())
+    page = told(visitor.get("/admin"))
+    assert re.search(r"It refuses the key; asked again in \d+ s \(Anthropic says: invalid x-api-key\)\.", page)
+    health.began("claude-x")
+    assert "refuses the key" not in told(visitor.get("/admin"))
 
 
 @pytest.mark.parametrize(

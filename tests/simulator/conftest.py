@@ -4,7 +4,6 @@ import http.client
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import anthropic
 import pytest
 
 import app.simulator
+from tests.conftest import wait_for
 
 ROOT = Path(app.simulator.__file__).parents[2]
 KEY = "sk-ant-test"
@@ -60,21 +60,11 @@ class SimulatorProcess:
 
     def last_request(self, wait_s: float = 2.0) -> Any:
         """The newest journal entry, once it has ended."""
-        return eventually(lambda: self._ended(), wait_s)
+        return wait_for(self._ended, within_s=wait_s)
 
     def _ended(self) -> Any:
         entry = self.call("GET", "/_sim/requests")[1]["requests"][-1]
         return entry if entry["ended"] else None
-
-
-def eventually(look: Callable[[], Any], wait_s: float = 2.0) -> Any:
-    """What `look` finds, as soon as it finds something."""
-    end = time.monotonic() + wait_s
-    while time.monotonic() < end:
-        if found := look():
-            return found
-        time.sleep(0.01)  # another process is watched, which announces nothing
-    raise AssertionError("nothing came of it")
 
 
 def run_simulator(*arguments: str) -> Iterator[SimulatorProcess]:

@@ -7,7 +7,7 @@ import time
 import anthropic
 import pytest
 
-from tests.simulator.conftest import eventually
+from tests.conftest import wait_for
 
 HELLO = [{"role": "user", "content": "Hello"}]
 BODY = {"model": "sim-text", "max_tokens": 99, "messages": HELLO}
@@ -99,7 +99,7 @@ def test_a_client_that_leaves_is_noticed_at_once_in_every_phase(simulator, model
     if mark:
         read_until(raw, mark)
     else:  # nothing is written yet: it is under way when the journal has it
-        eventually(lambda: [e for e in simulator.call("GET", "/_sim/requests")[1]["requests"][-1:] if not e["ended"]])
+        wait_for(lambda: [e for e in simulator.call("GET", "/_sim/requests")[1]["requests"][-1:] if not e["ended"]])
     left = time.time()
     raw.close()
     entry = simulator.last_request()

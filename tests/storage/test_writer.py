@@ -8,6 +8,7 @@ from app.errors import DatabaseUnavailable
 from app.storage import database
 from app.storage.tables import AuditRow
 from app.storage.writer import GroupedWriter
+from tests.conftest import wait_for
 
 
 def row(action):
@@ -58,8 +59,7 @@ def test_writes_that_wait_for_a_commit_share_the_next(app, monkeypatch):
         thread.start()
     for _ in range(21):
         queued.acquire()
-    while len(writer._waiting) < 20:
-        threading.Event().wait(0.001)  # a thread is between its release and its place in the queue
+    wait_for(lambda: len(writer._waiting) == 20, what="all have their place in the queue")
     transactions.go_on.set()
     for thread in threads:
         thread.join(10)
@@ -88,8 +88,7 @@ def test_one_write_that_fails_does_not_take_the_others_with_it(app, monkeypatch)
     threads += [threading.Thread(target=write, args=(work,)) for work in works]
     for thread in threads[1:]:
         thread.start()
-    while len(writer._waiting) < 3:
-        threading.Event().wait(0.001)
+    wait_for(lambda: len(writer._waiting) == 3, what="all have their place in the queue")
     transactions.go_on.set()
     for thread in threads:
         thread.join(10)
