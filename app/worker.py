@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -24,6 +26,12 @@ from app.upstream.waiting import ClientWatch
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.2
+_CLIENT_OPTIONS = (
+    (socket.TCP_USER_TIMEOUT, 120_000),  # ms: one that takes nothing in for so long is not there, or does not read
+    (socket.TCP_KEEPIDLE, 60),
+    (socket.TCP_KEEPINTVL, 15),
+    (socket.TCP_KEEPCNT, 4),
+)
 _SKIPPED_AT_ONCE = 256 * 1024
 LAST_WORDS_S = 2.0
 """Before the master kills its workers: time for each running answer to say that it ends."""
@@ -46,8 +54,12 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]  # as above
         super().run()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        quick = _ClientSocket(client.family, client.type, client.proto, fileno=client.detach())
-        super().handle(self._listeners[listener], quick, addr)
+        own = _ClientSocket(client.family, client.type, client.proto, fileno=client.detach())
+        with suppress(OSError):  # a socket of another kind, or one that is gone already
+            for option, value in _CLIENT_OPTIONS:
+                own.setsockopt(socket.IPPROTO_TCP, option, value)
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        super().handle(self._listeners[listener], own, addr)
 
     def handle_request(self, listener_name: str, req: Any, sock: Any, addr: Any) -> Any:
         try:
@@ -94,7 +106,10 @@ class _ClientSocket(GeventSocket):  # type: ignore[misc]  # gevent comes without
         except BlockingIOError:
             sent = 0
         if sent < len(data):
-            super().sendall(memoryview(data)[sent:], flags)
+            try:
+                super().sendall(memoryview(data)[sent:], flags)
+            except TimeoutError as error:  # TCP_USER_TIMEOUT; gunicorn knows this name for a client that is gone
+                raise ConnectionResetError(errno.ECONNRESET, "the client takes nothing in") from error
 
 
 class _Server(StreamServer):  # type: ignore[misc]  # gevent comes without types here

@@ -6,9 +6,10 @@ import socket
 from typing import Any
 
 import gevent
+import pytest
 from gevent.socket import socket as GeventSocket
 
-from app.worker import _Server
+from app.worker import _ClientSocket, _Server
 
 
 def test_who_waits_in_the_queue_when_a_worker_closes_its_port_is_served() -> None:
@@ -32,3 +33,33 @@ def test_who_waits_in_the_queue_when_a_worker_closes_its_port_is_served() -> Non
         client.close()
     assert server.closed
     server.close()
+
+
+def test_what_does_not_fit_into_the_kernels_buffer_is_sent_all_the_same() -> None:
+    here, there = socket.socketpair()
+    client = _ClientSocket(here.family, here.type, here.proto, fileno=here.detach())
+    data = bytes(range(256)) * 20_000
+    received = bytearray()
+
+    def read() -> None:
+        while piece := reader.recv(65536):
+            received.extend(piece)
+
+    reader = GeventSocket(there.family, there.type, there.proto, fileno=there.detach())
+    reading = gevent.spawn(read)
+    client.sendall(data)
+    client.sendall(b"end")
+    client.close()
+    reading.join(10)
+    reader.close()
+    assert bytes(received) == data + b"end"
+
+
+def test_a_client_that_takes_nothing_in_is_one_that_is_gone() -> None:
+    here, there = socket.socketpair()
+    client = _ClientSocket(here.family, here.type, here.proto, fileno=here.detach())
+    client.settimeout(0.05)
+    with pytest.raises(ConnectionResetError):
+        client.sendall(b"x" * 5_000_000)
+    client.close()
+    there.close()
