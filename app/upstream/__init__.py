@@ -1,6 +1,6 @@
 """The only code that talks to Anthropic.
 
-transport.py carries the SDK's requests over urllib3, body.py and events.py read what comes back, client.py makes one
-call over one connection, pool.py chooses the connection, catalogue.py knows the models, waiting.py ends a wait when
-the client has gone.
+transport.py carries the SDK's requests, http1.py and events.py read what comes back, client.py makes one call over one
+connection, health.py keeps how each connection fares, pool.py chooses among them, answer.py and choices.py make answers
+of calls, catalogue.py knows the models, waiting.py ends a wait when the client has gone or the process must stop.
 """
