@@ -1,4 +1,4 @@
-# What there is to do: run, demo, test, check, bench, lock, migration, clean.
+# What there is to do: run, demo, test, check, bench, soak, lock, migration, clean.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 APT_PACKAGES := chromium curl nginx-light postgresql redis-server
 NODE_MODULES := tests/clients/node_modules
 
-.PHONY: run demo test check bench lint lock migration clean system-packages node-packages
+.PHONY: run demo test check bench soak lint lock migration clean system-packages node-packages
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/dragoman run
@@ -23,6 +23,11 @@ check: $(VENV)/.test system-packages node-packages lint
 # Dragoman beside its peers: make bench ARGS=--quick
 bench: $(VENV)/.test
 	$(BIN)/python -m bench $(ARGS)
+
+# Mixed traffic and faults, and books that must balance: make soak MINUTES=30 ARGS="--kills --json soak.json"
+MINUTES ?= 10
+soak: $(VENV)/.test
+	$(BIN)/python -m soak --minutes $(MINUTES) $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check --config .ci/ruff.toml .

@@ -68,6 +68,7 @@ def when_ready(server):
 def post_fork(server, worker):
     from app import metrics
 
+    gc.enable()  # a reload runs this file again, its first lines too
     metrics.reserve(worker.pid)
 
 

@@ -1,4 +1,5 @@
-"""gunicorn's gevent worker: it cuts nothing off silently when it stops, and its own answers are OpenAI's envelope."""
+"""gunicorn's gevent worker: when it stops it cuts no client off silently that still listens, and its own answers are
+OpenAI's envelope."""
 
 from __future__ import annotations
 
@@ -33,6 +34,7 @@ _CLIENT_OPTIONS = (
     (socket.TCP_KEEPCNT, 4),
 )
 _SKIPPED_AT_ONCE = 256 * 1024
+_MOST_SKIPPED = 64 * 1024 * 1024
 LAST_WORDS_S = 2.0
 """Before the master kills its workers: time for each running answer to say that it ends."""
 
@@ -63,15 +65,33 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]  # as above
 
     def handle_request(self, listener_name: str, req: Any, sock: Any, addr: Any) -> Any:
         try:
-            answer = super().handle_request(listener_name, req, sock, addr)  # StopIteration: closes the connection
-            _skip_rest_of(req)
+            # Not GeventWorker's, which goes on to the next request when a client that has left ended this one.
+            answer = super(ggevent.GeventWorker, self).handle_request(listener_name, req, sock, addr)
+            if not self._skip_rest_of(req):
+                raise StopIteration  # closes the connection
             return answer
+        except (gevent.GreenletExit, SystemExit):
+            raise StopIteration from None
         finally:
             if self.nr >= self._replace_after:
                 self._replace_after = sys.maxsize
                 # gunicorn would start a successor only when this worker, the only one, has finished its last stream.
                 log.info("%d requests: asking for a successor", self.nr)
                 os.kill(self.ppid, signal.SIGHUP)
+
+    def _skip_rest_of(self, req: Any) -> bool:
+        """Of a body that was refused: whether its end was found. gunicorn would look for it in steps of a kilobyte, at
+        40 ms of CPU for each megabyte."""
+        if getattr(req.body.reader, "length", None) == 0:
+            return True
+        skipped = 0
+        with gevent.Timeout(self.cfg.keepalive, False), suppress(Exception):  # one that cannot be read is marked so
+            while skipped < _MOST_SKIPPED:
+                piece = req.body.read(_SKIPPED_AT_ONCE)
+                if not piece:
+                    return True
+                skipped += len(piece)
+        return False
 
     def _end_in_time(self) -> None:
         """gunicorn lets running requests finish for graceful_timeout, and then cuts them off."""
@@ -102,14 +122,14 @@ class _ClientSocket(GeventSocket):  # type: ignore[misc]  # gevent comes without
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
         try:
-            sent = self._sock.send(data, flags)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(data):
             try:
+                sent = self._sock.send(data, flags)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(data):
                 super().sendall(memoryview(data)[sent:], flags)
-            except TimeoutError as error:  # TCP_USER_TIMEOUT; gunicorn knows this name for a client that is gone
-                raise ConnectionResetError(errno.ECONNRESET, "the client takes nothing in") from error
+        except TimeoutError as error:  # TCP_USER_TIMEOUT; gunicorn knows this name for a client that is gone
+            raise ConnectionResetError(errno.ECONNRESET, "the client takes nothing in") from error
 
 
 class _Server(StreamServer):  # type: ignore[misc]  # gevent comes without types here
@@ -122,13 +142,6 @@ class _Server(StreamServer):  # type: ignore[misc]  # gevent comes without types
                 while (waiting := self.do_read()) is not None:
                     self.do_handle(*waiting)
         super().close()
-
-
-def _skip_rest_of(req: Any) -> None:
-    """Of a body that was refused. gunicorn would do so in steps of a kilobyte, at 40 ms of CPU for each megabyte."""
-    with suppress(Exception):  # one that cannot be read is marked so, and gunicorn closes the connection
-        while req.body.read(_SKIPPED_AT_ONCE):
-            pass
 
 
 def write_error(sock: Any, status: int, reason: str, message: str) -> None:

@@ -74,7 +74,7 @@ def readyz() -> tuple[dict[str, Any], int]:
             reasons=failures + degraded,
             generation=snapshot.generation,
             connections=connections,
-            worker=next(worker for worker in workers if worker["pid"] == os.getpid()),
+            worker={**next(w for w in workers if w["pid"] == os.getpid()), "greenlets": worker_state.greenlets()},
             workers=workers,
         )
     return answer, 503 if failures else 200

@@ -17,8 +17,11 @@ _SECRET = re.compile(r"sk-[A-Za-z0-9_-]{6,}")
 _IDENTIFIER = re.compile(r"[\w.-]{1,100}", re.ASCII)
 _WORD = re.compile(r"[a-z_]{1,60}")
 _DELAY = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
 _MESSAGE_PATH = re.compile(r"\bmessages\.(\d{1,9})(?!\d)((?:\.[A-Za-z0-9_]+)*)")
-_QUOTA_TEXTS = ("credit balance is too low", "spend_limit_reached", "spend limit", "usage limits")
+_QUOTA_CODE = re.compile(r".*(spend|usage)_limit_reached")
+_QUOTA_TEXT = re.compile(r"your credit balance is too low\b|you have reached your .{0,40}\b(usage|spend) limits?\b")
+"""From the beginning: within a text Anthropic may quote the client."""
 
 # Anthropic's type: (status, OpenAI's type, code)
 _KNOWN: Mapping[str, tuple[int, str, str | None]] = {
@@ -75,10 +78,13 @@ def to_upstream_error(
     error = body.get("error") if isinstance(body, dict) else None
     error = error if isinstance(error, dict) else {}
     kind = str(error.get("type") or "")
+    is_anthropics = kind in _KNOWN
     if kind not in _KNOWN or status == 401:  # proxies and other servers have their own words
         kind = _TYPE_OF_STATUS.get(status, kind if _WORD.fullmatch(kind) else "")
     text = scrubbed(str(error.get("message") or _status_text(status)), secrets)
     made_status, made_type, code = _classify(kind, status, text, str(error.get("error_code") or ""))
+    if status == 403 and not is_anthropics:  # a firewall on the way, which may mean this request alone
+        made_status, made_type, code = _KNOWN["permission_error"]
     message, param = _with_our_paths(text, message_sources)
     made_headers = _retry_headers(headers, made_status, code)
     if code == "model_not_found":
@@ -115,8 +121,9 @@ def _status_text(status: int) -> str:
 
 
 def _classify(kind: str, status: int, text: str, error_code: str) -> tuple[int, str, str | None]:
-    lowered = f"{error_code} {text}".lower()
-    if kind in ("invalid_request_error", "rate_limit_error") and any(t in lowered for t in _QUOTA_TEXTS):
+    lowered = text.lower()
+    may_be_quota = kind in ("invalid_request_error", "rate_limit_error")
+    if may_be_quota and (_QUOTA_CODE.fullmatch(error_code) or _QUOTA_TEXT.match(lowered)):
         return _KNOWN["billing_error"]
     if kind == "not_found_error" and "model" in lowered:
         return 404, "invalid_request_error", "model_not_found"
@@ -162,7 +169,8 @@ def _renumbered(match: re.Match[str], sources: tuple[tuple[int, ...], ...]) -> s
 
 def _retry_headers(upstream: Mapping[str, str], status: int, code: str | None) -> dict[str, str]:
     headers: dict[str, str] = {}
-    retry_after = upstream.get("retry-after")
+    told = upstream.get("retry-after", "")
+    retry_after = told if _DELAY.fullmatch(told) or _HTTP_DATE.fullmatch(told) else None
     if code == "overloaded" and retry_after is None:
         retry_after = str(OVERLOADED_RETRY_AFTER_S)
     if code in ("insufficient_quota", "upstream_authentication_failed"):
@@ -171,6 +179,6 @@ def _retry_headers(upstream: Mapping[str, str], status: int, code: str | None) -
         headers["retry-after"] = retry_after
         if _DELAY.fullmatch(retry_after):
             headers["retry-after-ms"] = str(round(float(retry_after) * 1000))
-    if "x-should-retry" in upstream and "x-should-retry" not in headers:
+    if upstream.get("x-should-retry") in ("true", "false") and "x-should-retry" not in headers:
         headers["x-should-retry"] = upstream["x-should-retry"]
     return headers

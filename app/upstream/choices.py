@@ -29,8 +29,11 @@ def open_answers(pool: Pool, request: Request, plan: Plan, *, n: int, stream: bo
     first = pool.open(request, plan, stream=True, whole=False, times=times)
     answers = [first]
 
+    elsewhere = [connection for connection in plan.connections if connection.id != first.connection.id]
+    again = Plan([first.connection, *elsewhere], plan.left_out)
+
     def one_more() -> None:
-        answers.append(pool.open(request, Plan([first.connection]), stream=True, whole=not stream, times=times))
+        answers.append(pool.open(request, again, stream=True, whole=not stream, times=times))
 
     def the_first() -> None:
         if not stream:

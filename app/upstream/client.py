@@ -32,6 +32,7 @@ Sources = tuple[tuple[int, ...], ...]
 
 CONNECT_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 10.0
+_DRAINED_WITHIN_S = 0.2
 BETA_HEADER = "anthropic-beta"
 
 
@@ -152,6 +153,8 @@ class UpstreamClient:
         except anthropic.APIStatusError as error:
             raise self._status_error(error, sources) from error
         except anthropic.APITimeoutError as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout):
+                raise self._unreachable(error) from error
             raise _timed_out(timeout_s) from error
         except anthropic.APIConnectionError as error:
             raise self._unreachable(error) from error
@@ -289,8 +292,9 @@ class Reply:
 
     def _drain(self) -> None:
         """The end of the transfer coding follows the last event at once; read, it leaves the connection usable."""
+        ends_at = time.monotonic() + _DRAINED_WITHIN_S
         with suppress(httpx2.TransportError):
-            while self._body.read_within(0.5):
+            while (left_s := ends_at - time.monotonic()) > 0 and self._body.read_within(left_s):
                 pass
 
     def _error_event(self, event: Event) -> UpstreamError:
@@ -323,7 +327,7 @@ def _headers_of(connection: Connection) -> Any:
 
 
 def _sdk_timeout(limits: Limits) -> httpx2.Timeout:
-    """The socket's own time-out holds for the whole answer, so that it is the larger one; gevent's timers keep both."""
+    """Of one read; that of all reads until the first event is gevent's, and between events Reply's."""
     longest_s = max(limits.first_event_s, limits.idle_s)
     return httpx2.Timeout(longest_s, connect=min(CONNECT_TIMEOUT_S, limits.first_event_s))
 

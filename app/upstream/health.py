@@ -2,12 +2,14 @@
 
 A 429 says for how long a model's limit is used up; then the connection is as good as ever. Other failures count once
 they come in a row, a refused key or an empty account at once: when their pause is over, one request tries the
-connection while the others still go elsewhere, and if that one is answered, the connection is back.
+connection while the others still go elsewhere, and if that one is answered, the connection is back. A long wait is
+tried now and then, too, if there is nothing else: it may have been meant for one request that was too large.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -26,6 +28,7 @@ LONGEST_COOL_DOWN_S = 3600.0
 TRIAL_S = 15.0
 """A trial that has shown nothing by then, as when its client left, is followed by another."""
 _MOST_MODELS = 200
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 OF_THE_ACCOUNT: dict[str, Reason] = {
     "upstream_authentication_failed": "key_refused",
@@ -50,7 +53,10 @@ class Out:
     reason: Reason
     until: float
     error: UpstreamError
+    """A copy: the one that was raised holds on to all that the request was."""
     on_trial: bool = False
+    may_be_tried_at: float = math.inf
+    """Of a cool-down: when a request may go there if there is nothing else."""
 
 
 @dataclass
@@ -66,24 +72,32 @@ class _Standing:
 
     def fail(self, error: UpstreamError, now: float) -> None:
         if error.code in OF_THE_ACCOUNT:
-            self.out = Out(OF_THE_ACCOUNT[error.code], now + ADMIN_PAUSE_S, error)
+            self.out = Out(OF_THE_ACCOUNT[error.code], now + ADMIN_PAUSE_S, bare(error))
         elif error.status == 429:
-            self.out = Out("cooling_down", now + _cool_down_s(error), error)
+            until = now + _cool_down_s(error)
+            if self.out is not None and self.out.reason == "cooling_down" and not self.out.on_trial:
+                until = max(until, self.out.until)
+            self.out = Out("cooling_down", until, bare(error), may_be_tried_at=now + TRIAL_S)
         else:
             self.failures += 1
             knew = self.is_out(now) and not (self.out is not None and self.out.on_trial)
             if self.failures >= FAILURES_IN_A_ROW and not knew:
-                self.out = Out("failing", now + self.pause_s, error)
+                self.out = Out("failing", now + self.pause_s, bare(error))
                 self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
 
     def begin(self, now: float) -> None:
-        if self.out is None or self.is_out(now):
+        if self.out is None:
             return
-        waits = self.out.reason != "cooling_down"
-        self.out = replace(self.out, until=now + TRIAL_S, on_trial=True) if waits else None
+        if self.out.reason == "cooling_down":
+            if not self.is_out(now):
+                self.out = None
+            elif now >= self.out.may_be_tried_at:
+                self.out = replace(self.out, on_trial=True, may_be_tried_at=now + TRIAL_S)
+        elif not self.is_out(now):
+            self.out = replace(self.out, until=now + TRIAL_S, on_trial=True)
 
     def began(self) -> None:
-        if self.out is not None and self.out.reason != "cooling_down":
+        if self.out is not None and (self.out.on_trial or self.out.reason != "cooling_down"):
             self.out = None
 
     def completed(self) -> None:
@@ -126,8 +140,10 @@ class Health:
     def failed(self, model: str, error: UpstreamError, now: float) -> None:
         """A request, or an answer that had begun, failed for a reason that is not the request's own."""
         if error.code in _OF_THE_MODEL:
-            if model not in self._models and len(self._models) >= _MOST_MODELS:
-                self._models = {}  # names that clients invent must not pile up
+            if model not in self._models and len(self._models) >= _MOST_MODELS:  # clients may invent names
+                self._models = {name: s for name, s in self._models.items() if s.is_out(now)}
+                while len(self._models) >= _MOST_MODELS:
+                    del self._models[next(iter(self._models))]
             self._models.setdefault(model, _Standing()).fail(error, now)
         else:
             self._whole.fail(error, now)
@@ -137,9 +153,18 @@ class Health:
         return [self._whole] if own is None else [self._whole, own]
 
 
+def bare(error: UpstreamError) -> UpstreamError:
+    """What it says, and nothing of the request that met it."""
+    return UpstreamError(
+        error.message,
+        status=error.status,
+        type=error.type,
+        code=error.code,
+        upstream={**error.upstream, "request_id": None} if error.upstream else None,
+        upstream_status=error.upstream_status,
+    )
+
+
 def _cool_down_s(error: UpstreamError) -> float:
-    try:
-        told = float(error.headers.get("retry-after", ""))
-    except ValueError:
-        return COOL_DOWN_S
-    return min(max(told, 0.0), LONGEST_COOL_DOWN_S) if math.isfinite(told) else COOL_DOWN_S
+    told = error.headers.get("retry-after", "")
+    return min(float(told), LONGEST_COOL_DOWN_S) if _SECONDS.fullmatch(told) else COOL_DOWN_S

@@ -16,6 +16,7 @@ _HEX = re.compile(rb"[0-9a-fA-F]{1,16}")
 _WHOLE = re.compile(rb"([1-9a-fA-F][0-9a-fA-F]{0,6})\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?")
 _HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BREAK = re.compile(rb"[\r\n\0]")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 Headers = list[tuple[bytes, bytes]]
@@ -34,7 +35,9 @@ class ResponseDecoder:
         self.headers: Headers = []
         self.is_complete = False
         self.keeps_alive = False
-        self._head = b""
+        self.has_begun = False
+        """Something has come."""
+        self._head = bytearray()
         self._chunks: ChunkedDecoder | None = None
         self._left: int | None = None
         """Bytes that the body still owes; None: chunks, or until the connection closes."""
@@ -68,17 +71,19 @@ class ResponseDecoder:
 
     def _feed_head(self, data: bytes) -> bytes:
         """What follows the head, b"" while it has not come."""
-        data = self._head + data
-        while (end := data.find(b"\r\n\r\n")) >= 0:
-            status = self._parse(data[:end])
-            data = data[end + 4 :]
+        self.has_begun = True
+        looked_at = max(0, len(self._head) - 3)
+        self._head += data
+        while (end := self._head.find(b"\r\n\r\n", looked_at)) >= 0:
+            status = self._parse(bytes(self._head[:end]))
+            del self._head[: end + 4]
+            looked_at = 0
             if status >= 200:
                 self.status = status
-                self._head = b""
-                return data
-        if len(data) > _LONGEST_HEAD:
+                rest, self._head = bytes(self._head), bytearray()
+                return rest
+        if len(self._head) > _LONGEST_HEAD:
             raise BadResponse("the head of the answer is too long")
-        self._head = data
         return b""
 
     def _parse(self, head: bytes) -> int:
@@ -103,6 +108,8 @@ class ResponseDecoder:
             if codings != [b"chunked"]:
                 raise BadResponse("its transfer coding is not chunked")
             self._chunks = ChunkedDecoder()
+            if match[1] == b"0" or b"content-length" in values:
+                self.keeps_alive = False  # others may see another end
         elif b"content-length" in values:
             lengths = {length.strip() for value in values[b"content-length"] for length in value.split(b",")}
             if len(lengths) != 1 or not _LENGTH.fullmatch(next(iter(lengths))):
@@ -121,7 +128,7 @@ def _headers_of(lines: list[bytes]) -> Headers:
             headers[-1] = (headers[-1][0], headers[-1][1] + b" " + line.strip(b" \t"))
             continue
         name, colon, value = line.partition(b":")
-        if not colon or not _HEADER_NAME.fullmatch(name) or b"\n" in value or b"\0" in value:
+        if not colon or not _HEADER_NAME.fullmatch(name) or _BREAK.search(value):
             raise BadResponse("it has a header that is none")
         headers.append((name, value.strip(b" \t")))
     return headers
@@ -141,6 +148,7 @@ class ChunkedDecoder:
         """Bytes that the current chunk still owes."""
         self._expects_end_of_chunk = False
         self._in_trailers = False
+        self._trailers = 0
         self.has_surplus = False
         """Something came after the end."""
 
@@ -182,6 +190,9 @@ class ChunkedDecoder:
     def _line(self, line: bytes) -> None:
         if self._in_trailers:
             self.is_complete = not line
+            self._trailers += len(line)
+            if self._trailers > _LONGEST_LINE:
+                raise BadResponse("the trailers are too long")
         elif self._expects_end_of_chunk:
             if line:
                 raise BadResponse("a chunk is longer than it said")

@@ -18,7 +18,7 @@ from app.storage.config import ConfigSnapshot, Connection
 from app.translate.request import Translation
 from app.upstream.answer import Answer
 from app.upstream.client import Limits, Reply, UpstreamClient
-from app.upstream.health import Out, may_succeed_elsewhere
+from app.upstream.health import Out, bare, may_succeed_elsewhere
 from app.upstream.transport import WayOut
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Pool:
         now = time.monotonic()
         healthy: list[Connection] = []
         doubtful: list[tuple[bool, float, Connection]] = []
-        left_out: list[Failure] = []
+        cooling: list[tuple[Connection, Out]] = []
         for connection, model in targets:
             out = self.client(connection).health.out(model, now)
             if out is None:
@@ -114,10 +114,12 @@ class Pool:
                 if len(healthy) == MOST_ATTEMPTS:
                     break
             elif out.reason == "cooling_down":
-                left_out.append((connection, _for_now(out, now)))
+                cooling.append((connection, out))
             else:
                 doubtful.append((out.reason != "failing", out.until, connection))
         found = healthy + [each[-1] for each in sorted(doubtful, key=lambda each: each[:2])]
+        found = found or [connection for connection, out in cooling if now >= out.may_be_tried_at][:1]
+        left_out = [(connection, _for_now(out, now)) for connection, out in cooling if connection not in found]
         if not found:
             raise all_failed(left_out)
         return Plan(found[:MOST_ATTEMPTS], left_out)
@@ -150,7 +152,10 @@ class Pool:
                 metrics.count_attempt(connection, "answered")
                 request.answered(connection)
                 return answer
-        raise all_failed([*failures, *plan.left_out] if failures else [])
+        try:
+            raise all_failed([*failures, *plan.left_out] if failures else [])
+        finally:
+            failures.clear()  # else each error holds this frame, and this frame each error
 
     def _open_one(
         self, request: Request, connection: Connection, limits: Limits, *, stream: bool, whole: bool, times: Times
@@ -217,18 +222,8 @@ def _may_pass(error: UpstreamError) -> bool:
 
 def _for_now(out: Out, now: float) -> UpstreamError:
     """The failure that took a connection out, as the answer to a request that comes later."""
-    error = out.error
-    later = UpstreamError(
-        error.message,
-        status=error.status,
-        type=error.type,
-        code=error.code,
-        headers=error.headers,
-        upstream=error.upstream,
-        upstream_status=error.upstream_status,
-    )
-    if out.reason == "cooling_down":
-        _set_wait(later, out.until - now)
+    later = bare(out.error)
+    _set_wait(later, out.until - now)
     return later
 
 

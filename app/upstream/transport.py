@@ -36,6 +36,8 @@ _READ_SIZE = 16384
 _CONNECTIONS_KEPT = 64
 _KEPT_S = 60.0
 _WRITTEN_AT_ONCE = 65536
+_STALE_WITHIN_S = 2.0
+"""After that a connection that breaks off was not closed for being old: the request may be under way."""
 _SOCKET_OPTIONS = [
     *HTTPConnection.default_socket_options,
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),  # Claude may think for minutes: a peer that has vanished is noticed
@@ -66,6 +68,7 @@ class Wire:
         self.idle_since = 0.0
 
     def send(self, head: bytes, body: bytes) -> None:
+        self._has_more = False
         if len(body) <= _WRITTEN_AT_ONCE:
             self._socket.sendall(head + body)
         else:
@@ -74,17 +77,34 @@ class Wire:
 
     def receive(self, seconds: float | None) -> bytes | None:
         """What has arrived, b"" at the end; None when nothing came in time. Raises OSError."""
-        is_likely = self._has_more or not self._is_watched or (self._pending is not None and self._pending() > 0)
-        if not is_likely and not self._wait(seconds):
-            return None
-        if self._pending is not None or not self._is_watched:
-            self._socket.settimeout(seconds)
+        is_there = False
+        if self._is_watched and not self._has_more and not self._holds_bytes():
+            if not self._wait(seconds):
+                return None
+            is_there = self._pending is None  # of a record of TLS perhaps only a part
         try:
-            data: bytes = self._socket.recv(_READ_SIZE)
-        except TimeoutError:
+            data = self._read() if is_there else self._read_within(seconds)
+        except TimeoutError as error:
+            if error.errno is not None:  # the kernel's: the other side is gone
+                raise
             return None
         self._has_more = len(data) == _READ_SIZE
         return data
+
+    def _read(self) -> bytes:
+        data: bytes = self._socket.recv(_READ_SIZE)
+        return data
+
+    def _read_within(self, seconds: float | None) -> bytes:
+        self._socket.settimeout(seconds)
+        try:
+            return self._read()
+        finally:
+            self._socket.settimeout(None)  # or it would bound the next request's way out
+
+    def _holds_bytes(self) -> bool:
+        """Of TLS: decrypted, and not in the socket any more."""
+        return self._pending is not None and self._pending() > 0
 
     def _wait(self, seconds: float | None) -> bool:
         """Whether there is something to read. gevent's own wait makes a timer and two watchers for each."""
@@ -106,7 +126,7 @@ class Wire:
 
     def is_usable(self) -> bool:
         """Whether another request may be sent: it lies idle, and nothing has come meanwhile."""
-        return is_silent_and_open(self._socket.fileno())
+        return not self._holds_bytes() and is_silent_and_open(self._socket.fileno())
 
     def close(self) -> None:
         for watcher in (self._readable, self._timer):
@@ -140,12 +160,15 @@ class Body(httpx2.SyncByteStream):
         if self._start:
             start, self._start = self._start, b""
             return start
+        ends_at = None if seconds is None else time.monotonic() + seconds
         while not self._decoder.is_complete:
             assert self._wire is not None, "read after close"
             with _as_httpx_errors:
                 data = _receive(self._wire, self._decoder, seconds)
             if data is None or data:
                 return data
+            if ends_at is not None:  # some came, but nothing of the body
+                seconds = max(0.001, ends_at - time.monotonic())
         return b""
 
     def __iter__(self) -> Iterator[bytes]:
@@ -221,20 +244,15 @@ class Transport(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
         head, body = self._head_of(request), request.content
-        while True:
-            wire = self._take() or self._connect(timeouts.get("connect"))
-            try:
-                with _as_httpx_errors:
-                    decoder, start = _exchange(wire, head, body, timeouts.get("read"))
-                break
-            except httpx2.RemoteProtocolError:
-                wire.close()
-                if not wire.was_used:
-                    raise
-                # The other side closed it in the moment in which it was taken for this request.
-            except BaseException:
-                wire.close()
-                raise
+        wire = self._take() or self._connect(timeouts.get("connect"))
+        try:
+            decoder, start = _exchange(wire, head, body, timeouts.get("read"))
+        except _Stale:
+            # The other side had closed it, or did in the moment in which it was taken: what it got, it did not look at.
+            # The others may be as old.
+            _close_all(self._idle)
+            wire = self._connect(timeouts.get("connect"))
+            decoder, start = _exchange(wire, head, body, timeouts.get("read"))
         wire.was_used = True
         stream = Body(self, wire, decoder, start, timeouts.get("read"))
         return httpx2.Response(decoder.status, headers=decoder.headers, stream=stream, extensions={BODY: stream})
@@ -271,16 +289,14 @@ class Transport(httpx2.BaseTransport):
                 self._pool._prepare_proxy(connection)
             else:
                 connection.connect()
-        except NewConnectionError as error:
-            raise httpx2.ConnectError(_text(error)) from error
-        except (ConnectTimeoutError, TimeoutError) as error:
-            raise httpx2.ConnectTimeout(_text(error)) from error
-        except (OSError, HTTPError) as error:
-            raise httpx2.ConnectError(_text(error)) from error
-        finally:
-            if connection.sock is None:
-                connection.close()
-        return Wire(connection)
+            return Wire(connection)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, ConnectTimeoutError | TimeoutError) and not isinstance(error, NewConnectionError):
+                raise httpx2.ConnectTimeout(_text(error)) from error
+            if isinstance(error, OSError | HTTPError):
+                raise httpx2.ConnectError(_text(error)) from error
+            raise
 
     def close_idle(self) -> None:
         """Closes what has lain idle for a while."""
@@ -300,18 +316,33 @@ def _close_all(wires: list[Wire]) -> None:
         wires.pop().close()
 
 
+class _Stale(Exception):
+    """A connection that was kept gave not one byte of an answer."""
+
+
 def _exchange(wire: Wire, head: bytes, body: bytes, timeout_s: float | None) -> tuple[ResponseDecoder, bytes]:
-    """Sends a request. Answers its decoder, when it has the head of the response, and what came of the body."""
-    # One that is refused early may come with an answer that says why.
-    with suppress(BrokenPipeError, ConnectionResetError):
-        wire.send(head, body)
+    """Sends a request. Answers its decoder, when it has the head of the response, and what came of the body. Closes
+    the wire when it raises."""
+    sent_at = time.monotonic()
     decoder = ResponseDecoder()
-    while True:
-        start = _receive(wire, decoder, timeout_s)
-        if start is None:
-            raise httpx2.ReadTimeout("nothing came in time")
-        if decoder.status:
-            return decoder, start
+    try:
+        with _as_httpx_errors:
+            with suppress(BrokenPipeError, ConnectionResetError):  # there may be an answer that says why
+                wire.send(head, body)
+            while True:
+                start = _receive(wire, decoder, timeout_s)
+                if start is None:
+                    raise httpx2.ReadTimeout("nothing came in time")
+                if decoder.status:
+                    return decoder, start
+    except httpx2.RemoteProtocolError as error:
+        wire.close()
+        if wire.was_used and not decoder.has_begun and time.monotonic() - sent_at < _STALE_WITHIN_S:
+            raise _Stale from error
+        raise
+    except BaseException:
+        wire.close()
+        raise
 
 
 def _receive(wire: Wire, decoder: ResponseDecoder, seconds: float | None) -> bytes | None:
@@ -337,13 +368,27 @@ class _AsHttpxErrors:
 _as_httpx_errors = _AsHttpxErrors()
 
 
+class _SSLContext(ssl.SSLContext):
+    def wrap_socket(self, sock: Any, *_: Any, server_hostname: Any = None, **__: Any) -> Any:
+        """A handshake that is given up leaves no socket behind: nobody else has it yet."""
+        wrapped = super().wrap_socket(sock, do_handshake_on_connect=False, server_hostname=server_hostname)
+        try:
+            wrapped.do_handshake()
+        except BaseException:
+            wrapped.close()
+            raise
+        return wrapped
+
+
 def _ssl_context(settings: Settings) -> ssl.SSLContext:
+    context = _SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which checks certificate and host name
     try:
-        return ssl.create_default_context(cafile=settings.ssl_cert_file or certifi.where())
+        context.load_verify_locations(settings.ssl_cert_file or certifi.where())
     except OSError as error:
         raise ConfigError(f"SSL_CERT_FILE: {settings.ssl_cert_file} cannot be read as PEM ({error}).") from error
+    return context
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     """Without the address of the pool object that urllib3 puts in front."""
     return str(error).rpartition("): ")[2] or type(error).__name__

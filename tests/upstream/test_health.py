@@ -60,7 +60,7 @@ def test_a_rate_limit_holds_for_its_model_and_as_long_as_it_says() -> None:
     ("told", "seconds"),
     [
         (None, COOL_DOWN_S), ("", COOL_DOWN_S), ("soon", COOL_DOWN_S), ("nan", COOL_DOWN_S), ("inf", COOL_DOWN_S),
-        ("-5", 0.0), ("0.5", 0.5), ("999999999", LONGEST_COOL_DOWN_S),
+        ("-5", COOL_DOWN_S), ("1_000", COOL_DOWN_S), ("0.5", 0.5), ("999999999", LONGEST_COOL_DOWN_S),
     ],
 )  # fmt: skip
 def test_a_wait_that_is_none_is_a_usual_one(told: str | None, seconds: float) -> None:
@@ -75,6 +75,44 @@ def test_an_answer_that_was_under_way_does_not_end_a_cool_down() -> None:
     health.began(A)
     health.completed(A)
     assert is_out(health, 1.0)
+
+
+def test_a_shorter_wait_told_to_another_request_does_not_shorten_a_longer_one() -> None:
+    health = Health()
+    health.failed(A, limited("40"), 0.0)
+    health.failed(A, limited("1"), 0.5)
+    assert is_out(health, 39.9)
+
+
+def test_a_long_wait_is_tried_by_one_request_now_and_then() -> None:
+    health = Health()
+    health.failed(A, limited("600"), 0.0)
+    out = health.out(A, 10.0)
+    assert out is not None
+    assert out.may_be_tried_at == TRIAL_S
+    health.begin(A, TRIAL_S)
+    tried = health.out(A, TRIAL_S)
+    assert tried is not None
+    assert tried.may_be_tried_at == 2 * TRIAL_S
+    health.began(A)
+    assert not is_out(health, TRIAL_S)
+
+
+def test_what_is_kept_of_a_failure_holds_nothing_of_its_request() -> None:
+    try:
+        raise OVERLOADED
+    except UpstreamError as raised:
+        health = Health()
+        health.failed(A, limited("30"), 0.0)
+        health.failed(B, BROKE, 0.0)
+        for _ in range(FAILURES_IN_A_ROW):
+            health.failed("claude-c", raised, 0.0)
+    kept = [out.error for _, out in health.outs(0.0)]
+    assert len(kept) == 3
+    for error_kept in kept:
+        assert error_kept.__traceback__ is None
+        assert error_kept.headers == {}
+        assert error_kept.message == "It failed."
 
 
 def test_failures_count_once_they_come_in_a_row() -> None:
