@@ -204,6 +204,39 @@ def test_when_all_are_at_their_limit_it_is_a_429_with_the_shortest_wait(
     assert [upstream.asked for upstream in two] == [1, 1], "they are not asked again before their time"
 
 
+def test_what_is_told_to_one_client_is_not_told_to_the_next(gateway: GatewayMaker) -> None:
+    with upstreams(1) as (only,):
+        running = start(gateway, [only])
+        only.fault({"status": 429, "retry_after": 12})
+        asked, spared = (asyncio.run(ask(running.url, "sim-text")) for _ in range(2))
+        assert (asked.status, spared.status, only.asked) == (429, 429, 1)
+        assert asked.headers["x-request-id"].startswith("req_")
+        assert asked.headers["x-request-id"] != spared.headers["x-request-id"]
+        assert spared.error is not None
+        assert spared.error["upstream"]["request_id"] is None
+        assert not [name for name in spared.headers if "ratelimit" in name]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_of_several_choices_each_may_come_from_where_it_is_to_be_had(
+    gateway: GatewayMaker, two: list[Upstream], stream: bool
+) -> None:
+    running = start(gateway, two)
+    # The first call finds the first connection well, the second one does not.
+    two[0].fault({"delay_s": 0.2}, times=1)
+
+    async def both() -> Outcome:
+        asked = asyncio.create_task(ask(running.url, "sim-text:tokens=3,ttft_ms=300", stream=stream, n=2, max_tokens=5))
+        while two[0].asked < 1:
+            await asyncio.sleep(0.01)  # the simulator announces nothing
+        two[0].fault({"status": 500})
+        return await asked
+
+    outcome = asyncio.run(both())
+    assert outcome.was_answered
+    assert (two[0].asked, two[1].asked) == (2, 1)
+
+
 def test_when_all_fail_the_message_names_each_and_no_secret(gateway: GatewayMaker) -> None:
     with upstreams(3) as three:
         running = start(gateway, three)

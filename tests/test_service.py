@@ -181,6 +181,60 @@ class TestWhatIsNoRequest:
         assert "Traceback" not in running.log
 
 
+class TestARefusedBody:
+    """Its sender has no key: it must cost next to nothing."""
+
+    HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
+
+    def test_one_that_does_not_come_is_waited_for_as_long_as_an_idle_client(self, module_gateway: GatewayMaker) -> None:
+        port = int(shared(module_gateway).url.rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(self.HEAD + b"Content-Length: 1000\r\n\r\nhalf")
+            received = b""
+            while data := client.recv(65_536):
+                received += data
+        assert received.startswith(b"HTTP/1.1 401")
+
+    @pytest.mark.parametrize("chunked", [False, True])
+    def test_one_without_an_end_is_not_taken_in(self, module_gateway: GatewayMaker, chunked: bool) -> None:
+        port = int(shared(module_gateway).url.rsplit(":", 1)[1])
+        kind = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 99999999999"
+        piece = b"x" * 1_000_000
+        sent = 0
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(self.HEAD + kind + b"\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while sent < 500_000_000:
+                    client.sendall(b"f4240\r\n" + piece + b"\r\n" if chunked else piece)
+                    sent += len(piece)
+        assert sent < 100_000_000
+
+    def test_after_one_of_a_usual_size_the_connection_goes_on(self, module_gateway: GatewayMaker) -> None:
+        with requests.Session() as session:
+            url = shared(module_gateway).url
+            assert session.post(f"{url}/v1/chat/completions", data=b"x" * 5_000_000, timeout=10).status_code == 401
+            assert session.get(f"{url}/v1", timeout=10).ok
+
+
+def test_a_client_that_left_in_the_middle_of_a_stream_gets_no_second_answer(
+    gateway: GatewayMaker, simulator: str
+) -> None:
+    running = gateway(ENABLE_ANTHROPIC_API="true", ANTHROPIC_API_KEYS="sk-ant-x", ANTHROPIC_API_BASE_URLS=simulator)
+    body = (
+        b'{"model": "sim-text:tokens=500,gap_ms=20", "stream": true, "messages": [{"role": "user", "content": "hi"}]}'
+    )
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: {CLIENT['authorization']}\r\n"
+    with socket.create_connection(("127.0.0.1", int(running.url.rsplit(":", 1)[1])), timeout=10) as client:
+        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        received = client.recv(65_536)
+        client.sendall(b"GET /v1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            while data := client.recv(65_536):
+                received += data
+    assert received.count(b"HTTP/1.1 200") == 1
+
+
 class TestStopping:
     def test_ctrl_c_ends_without_a_traceback(self, gateway: GatewayMaker) -> None:
         for _ in range(3):

@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.conftest import CLIENT, Gateway, GatewayMaker, wait_for
+from tests.conftest import CLIENT, ROOT, Gateway, GatewayMaker, wait_for
 from tests.traffic import Outcome, ask, numbered
 
 QUICK = "sim-text:tokens=40,gap_ms=50"
@@ -159,3 +161,16 @@ def test_counts_outlive_the_workers_that_made_them(gateway: GatewayMaker, simula
         return bool(answers and answers[1] == "4.0" and "dragoman_workers 1.0" in text)
 
     wait_for(told, what="four answers, and one worker")
+
+
+def test_a_reload_leaves_the_garbage_collector_on() -> None:
+    code = (
+        "import gc, runpy, types\n"
+        "configuration = runpy.run_path('gunicorn.conf.py')\n"
+        "assert not gc.isenabled()\n"
+        "configuration['post_fork'](None, types.SimpleNamespace(pid=1))\n"
+        "assert gc.isenabled()\n"
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -47,6 +47,18 @@ def error(kind: str, message: str = "Something.", **more: Any) -> dict[str, Any]
             error("permission_error", "Your key may not use the model claude-mythos-5."),
             (403, "invalid_request_error", "permission_denied"),
         ),
+        (403, None, (403, "invalid_request_error", "permission_denied")),
+        (403, {"error": {"type": "forbidden"}}, (403, "invalid_request_error", "permission_denied")),
+        (
+            400,
+            error("invalid_request_error", "tool_choice: tool 'your credit balance is too low' not found"),
+            (400, "invalid_request_error", None),
+        ),
+        (
+            429,
+            error("rate_limit_error", "You have reached your specified API usage limits. You will regain access soon."),
+            (429, "insufficient_quota", "insufficient_quota"),
+        ),
         (404, error("not_found_error", "model: claude-x"), (404, "invalid_request_error", "model_not_found")),
         (404, error("not_found_error", "file: file_1"), (404, "invalid_request_error", "not_found")),
         (409, error("conflict_error"), (409, "invalid_request_error", "conflict")),
@@ -136,3 +148,14 @@ def test_limits_are_told_under_openais_names_too() -> None:
     assert made["anthropic-ratelimit-requests-limit"] == "50"
     assert "set-cookie" not in made
     assert "retry-after" not in made
+
+
+@pytest.mark.parametrize("told", ["-5", "1e3", "inf", "\u0444", "5\x01", "5\rset-cookie: a=b", "soon", ""])
+def test_a_wait_that_is_none_is_not_passed_on(told: str) -> None:
+    made = to_upstream_error(429, error("rate_limit_error"), {"retry-after": told, "x-should-retry": told})
+    assert made.headers == {}
+
+
+@pytest.mark.parametrize("told", ["0", "2.5", "Wed, 25 Nov 2026 10:00:00 GMT"])
+def test_a_wait_in_seconds_or_until_a_date_is_passed_on(told: str) -> None:
+    assert to_upstream_error(429, error("rate_limit_error"), {"retry-after": told}).headers["retry-after"] == told

@@ -106,6 +106,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nrequest-id: req_1\r\nX-Two: a\r\nx-two:  b\t\r\n"
         (HEAD.replace(b"200 OK", b"204") + b"\r\n", b"", True, False),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + b"content-length: 2\r\n\r\nhi", b"hi", True, False),
         (HEAD + b"content-length: 2\r\n\r\nhi, and more", b"hi", False, False),
+        (HEAD + b"content-length: 9\r\ntransfer-encoding: chunked\r\n\r\n" + CODED, DECODED, False, False),
+        (HEAD.replace(b"1.1", b"1.0") + b"transfer-encoding: chunked\r\n\r\n" + CODED, DECODED, False, False),
         (HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\nmore", b"", False, False),
     ],
 )
@@ -153,6 +155,8 @@ def test_a_response_that_ends_early_is_none(raw: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nname : value\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n goes on: from nothing\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nx: a\nset-cookie: b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: a\rset-cookie: b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n" + b"x: y\r\n" * 20_000,
         b"HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",

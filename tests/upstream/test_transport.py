@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Server:
     def __init__(self, script: Script, *, reads_body: bool = True, context: ssl.SSLContext | None = None) -> None:
         self.connections = 0
         self.requests: list[bytes] = []
+        self.read: Callable[..., bytes] = read_request
         self._script, self._reads_body, self._context = script, reads_body, context
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"{'https' if context else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -76,7 +78,7 @@ class Server:
                 connection = self._context.wrap_socket(connection, server_side=True)
             with connection:
                 count = 0
-                while request := read_request(connection, body=self._reads_body):
+                while request := self.read(connection, body=self._reads_body):
                     self.requests.append(request)
                     self._script(connection, count)
                     count += 1
@@ -187,6 +189,42 @@ def test_one_that_is_closed_upon_the_next_request_is_replaced(serve: Any, to: An
     assert server.connections == 3
 
 
+def test_however_many_lie_idle_a_request_goes_out_once_more_at_most(serve: Any, to: Any) -> None:
+    is_broken = False
+    bodies: list[Body] = []
+
+    def script(connection: Any, _: int) -> None:
+        if is_broken:
+            connection.close()
+        else:
+            connection.sendall(OK)
+
+    server = serve(script)
+    transport = to(server.url)
+    bodies = [ask(transport, server.url)[1] for _ in range(10)]
+    assert [whole(body) for body in bodies] == [b"ok"] * 10
+    assert len(transport._idle) == 10
+    is_broken = True
+    with pytest.raises(httpx2.RemoteProtocolError):
+        ask(transport, server.url)
+    assert len(server.requests) == 10 + 2
+
+
+@pytest.mark.parametrize("start", [b"H", b"HTTP/1.1 200 OK\r\nx: y", b"SSH-2.0-x\r\n\r\n"])
+def test_what_was_answered_with_anything_is_not_sent_again(serve: Any, to: Any, start: bytes) -> None:
+    def script(connection: Any, count: int) -> None:
+        connection.sendall(start if count else OK)
+        if count:
+            connection.close()
+
+    server = serve(script)
+    transport = to(server.url)
+    assert whole(ask(transport, server.url)[1]) == b"ok"
+    with pytest.raises(httpx2.RemoteProtocolError):
+        ask(transport, server.url)
+    assert len(server.requests) == 2
+
+
 def test_a_new_one_that_is_closed_is_an_error_and_nothing_is_sent_twice(serve: Any, to: Any) -> None:
     server = serve(lambda connection, _: connection.close())
     with pytest.raises(httpx2.RemoteProtocolError):
@@ -232,6 +270,44 @@ def test_a_read_is_given_up_and_taken_up_again(serve: Any, to: Any) -> None:
     assert len(transport._idle) == 1
 
 
+@pytest.mark.parametrize("size", [16383, 16384, 16385, 32768])
+def test_silence_after_a_full_read_is_noticed(serve: Any, to: Any, size: int) -> None:
+    over = threading.Event()
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"
+
+    def script(connection: Any, _: int) -> None:
+        connection.sendall(head + bytes(size - len(head)))
+        over.wait(10)
+
+    server = serve(script)
+    _, body = ask(to(server.url), server.url)
+    received = 0
+    while (data := body.read_within(0.2)) is not None:
+        received += len(data)
+    assert received == size - len(head)
+    body.close()
+    over.set()
+
+
+def test_bytes_that_are_none_of_the_body_do_not_lengthen_a_wait(serve: Any, to: Any) -> None:
+    over = threading.Event()
+
+    def script(connection: Any, _: int) -> None:
+        connection.sendall(HEAD)
+        for _ in range(200):  # the size of a chunk, without end
+            connection.sendall(b"0")
+            if over.wait(0.02):
+                return
+
+    server = serve(script)
+    _, body = ask(to(server.url), server.url)
+    began = time.monotonic()
+    assert body.read_within(0.3) is None
+    assert time.monotonic() - began < 1.5
+    body.close()
+    over.set()
+
+
 def test_silence_is_a_time_out(serve: Any, to: Any) -> None:
     over = threading.Event()
     server = serve(lambda connection, _: over.wait(10))
@@ -241,7 +317,9 @@ def test_silence_is_a_time_out(serve: Any, to: Any) -> None:
     over.set()
 
 
-def test_a_large_answer_comes_whole_over_tls(serve: Any, to: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    """A server's; its authority is tmp_path / "ca.pem"."""
     authority, authority_key = certificate("authority")
     own, key = certificate("server", (authority.subject, authority_key))
     pem = serialization.Encoding.PEM
@@ -250,6 +328,53 @@ def test_a_large_answer_comes_whole_over_tls(serve: Any, to: Any, tmp_path: Path
     (tmp_path / "server.pem").write_bytes(own.public_bytes(pem) + private)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "server.pem")
+    return context
+
+
+def test_a_short_wait_for_one_answer_does_not_bound_the_next_request(
+    serve: Any, to: Any, tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    def script(connection: Any, _: int) -> None:
+        connection.sendall(OK)
+
+    def slow(connection: Any, *, body: bool = True) -> bytes:
+        if server.requests:
+            time.sleep(0.5)  # a way out that is slower than the wait before
+        return read_request(connection, body=body)
+
+    server = serve(script, context=tls)
+    server.read = slow
+    transport = to(server.url, ssl_cert_file=str(tmp_path / "ca.pem"))
+    _, body = ask(transport, server.url)
+    while body.read_within(0.1):
+        pass
+    body.close()
+    assert whole(ask(transport, server.url, b"x" * 9_000_000)[1]) == b"ok"
+    assert (server.connections, len(server.requests)) == (1, 2)
+    assert len(server.requests[1]) > 9_000_000
+
+
+def test_a_handshake_that_is_given_up_leaves_no_socket(
+    serve: Any, to: Any, tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class GivenUp(BaseException):
+        pass
+
+    made: list[Any] = []
+
+    def give_up(self: Any, *_: Any, **__: Any) -> None:
+        made.append(self)
+        raise GivenUp
+
+    server = serve(lambda connection, _: connection.sendall(OK))
+    transport = to(server.url.replace("http:", "https:"), ssl_cert_file=str(tmp_path / "ca.pem"))
+    monkeypatch.setattr(ssl.SSLSocket, "do_handshake", give_up)
+    with pytest.raises(GivenUp):
+        ask(transport, server.url.replace("http:", "https:"))
+    assert [client.fileno() for client in made] == [-1]
+
+
+def test_a_large_answer_comes_whole_over_tls(serve: Any, to: Any, tls: ssl.SSLContext, tmp_path: Path) -> None:
     data = os.urandom(1_000_000)
     piece_sizes = (1, 16383, 16384, 16385, 50_000, 900_847)
 
@@ -262,7 +387,7 @@ def test_a_large_answer_comes_whole_over_tls(serve: Any, to: Any, tmp_path: Path
         connection.sendall(b"0\r\n\r\n")
 
     assert sum(piece_sizes) == len(data)
-    server = serve(script, context=context)
+    server = serve(script, context=tls)
     transport = to(server.url, ssl_cert_file=str(tmp_path / "ca.pem"))
     for _ in range(3):
         assert whole(ask(transport, server.url)[1]) == data
