@@ -66,8 +66,11 @@ def _at_once(tasks: Sequence[Callable[[], None]]) -> None:
         gevent.joinall(greenlets, raise_error=True)
     finally:
         gevent.killall(greenlets)
-    if errors:
-        raise errors[0]
+    try:
+        if errors:
+            raise errors[0]
+    finally:
+        errors.clear()  # else they and this frame hold each other
 
 
 def close(answers: Sequence[Answer]) -> None:

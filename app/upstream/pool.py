@@ -79,7 +79,7 @@ class Pool:
         """Sockets and what is known of the connection stay, unless they are another account's now."""
         if client is not None and _account(client.connection) == _account(connection):
             return UpstreamClient(connection, client.transport, client.health)
-        return self.trial_client(connection)
+        return self.new_client(connection)
 
     def follow(self, connections: Iterable[Connection]) -> None:
         """Drops the clients of connections that are no longer configured, renews those of changed ones, and closes what
@@ -91,8 +91,8 @@ class Pool:
             else:
                 self._clients.pop(id).transport.close()
 
-    def trial_client(self, connection: Connection) -> UpstreamClient:
-        """A client for a connection that is not (or not yet) configured. Close its transport."""
+    def new_client(self, connection: Connection) -> UpstreamClient:
+        """A client with sockets and a record of its own. Close its transport."""
         return UpstreamClient(connection, self._way_out.transport(connection.base_url))
 
     def outs(self, connection: Connection) -> list[tuple[str | None, Out]]:

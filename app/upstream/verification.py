@@ -31,7 +31,7 @@ def verify(pool: Pool, connection: Connection, model: str | None = None) -> Veri
     """Lists the models, and with `model` has it write one token."""
     started = time.monotonic()
     models: list[str] = []
-    client = pool.trial_client(connection)
+    client = pool.new_client(connection)
     try:
         models = [m["id"] for m in list_models(client)]
         if model is not None:

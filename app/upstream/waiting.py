@@ -164,7 +164,12 @@ class Task(Generic[T]):
             raise TimeoutError
         value, error = self._outcome
         if error is not None:
-            raise error
+            # A cycle of error, frame and task would keep the whole request until the next collection.
+            self._outcome = (None, None)
+            try:
+                raise error
+            finally:
+                del error
         return value  # type: ignore[return-value]  # there is a value where there is no error
 
     def cancel(self) -> None:

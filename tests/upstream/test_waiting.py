@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+import weakref
 from contextlib import suppress
 
 import gevent
@@ -69,3 +72,23 @@ def test_a_result_that_comes_in_spite_of_the_stop_is_discarded() -> None:
     task.cancel()
     gevent.idle()
     assert discarded == ["opened"]
+
+
+def test_an_error_that_was_told_keeps_nothing_alive() -> None:
+    class Body:
+        pass
+
+    def fail(body: Body) -> None:
+        raise KeyError(str(body))
+
+    body = Body()
+    is_there = weakref.ref(body)
+    gc.disable()
+    try:
+        with pytest.raises(KeyError):
+            Task(functools.partial(fail, body), discard=lambda _: None).result(NOBODY, None)
+        del body
+        gevent.sleep(0)
+        assert is_there() is None
+    finally:
+        gc.enable()
