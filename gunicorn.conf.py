@@ -1,7 +1,7 @@
 """gunicorn's settings: gevent workers, one loaded application shared by all of them.
 
 The standard library is patched before anything else is imported, and collection of garbage waits until the imports are
-done: both save start time and memory (see docs/deploy.md).
+done: both save start time and memory.
 """
 
 import gc

@@ -274,7 +274,7 @@ def _existing(settings: Settings) -> Flask:
     if path is not None and not path.exists():
         place = path if settings.database_url else path.parent
         variable = "DATABASE_URL" if settings.database_url else "INSTANCE_PATH"
-        remedy = f"Run this in Dragoman's folder, or set {variable}."
+        remedy = f"Start the gateway once, which makes one, or set {variable} to what the gateway was started with."
         raise ConfigError(f"There is no Dragoman database in {place}. {remedy}")
     app = _app(settings, migrated=False)
     from app.storage.migrate import revision, upgrade

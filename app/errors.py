@@ -16,6 +16,11 @@ def shown(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
+def in_one_line(text: str) -> str:
+    """For the log: what others said may hold line breaks, and be long."""
+    return " ".join(text.split())[:300]
+
+
 class GatewayError(Exception):
     """An answer in OpenAI's envelope: `{"error": {"message", "type", "param", "code"}}` with `status` and `headers`.
 

@@ -114,7 +114,13 @@ CARD_FIELDS: tuple[CardField, ...] = (
     ),
     CardField("priority", "Priority", "number", "Lower goes first; the next is tried when one fails.", 0, str, _whole),
     CardField(
-        "weight", "Weight", "number", "Among the same priority, more weight goes first.", 1, lambda v: f"{v:g}", _number
+        "weight",
+        "Weight",
+        "number",
+        "Its share of the conversations among connections of one priority.",
+        1,
+        lambda v: f"{v:g}",
+        _number,
     ),
     CardField(
         "prefix_id",

@@ -43,7 +43,7 @@ ANSWERS = Counter(
 )
 ATTEMPTS = Counter(
     "dragoman_attempts_total",
-    "Attempts to have a chat request answered, by connection: answered, or the status that the failure stands for.",
+    "Attempts to have a chat request answered, by connection: answered, or the upstream's status, 502 or 504 without.",
     ["connection", "outcome"],
 )
 TOKENS = Counter("dragoman_tokens_total", "Tokens by connection and class.", ["connection", "class"])
@@ -137,6 +137,13 @@ class WorkerStates(Collector):
             for reason in REASONS:
                 out.add_metric([id, reason], sum(reason in reasons for reasons in told))
         yield out
+        info = GaugeMetricFamily(
+            "dragoman_connection_info", "The names of the connections.", labels=["connection", "name", "base_url"]
+        )
+        names = {id: known for state in self._states for id, known in state["connections"].items()}
+        for id, known in sorted(names.items()):
+            info.add_metric([id, known["name"], known["base_url"]], 1)
+        yield info
 
 
 def exposition(states: Sequence[Mapping[str, Any]]) -> bytes:

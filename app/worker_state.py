@@ -108,12 +108,13 @@ def connection_as_told(connection: Connection, states: Sequence[State]) -> dict[
         "base_url": connection.base_url,
         "models_learned_s_ago": round(now - max(learned)) if learned else None,
         "learned_from_refusals": {model: sorted(names) for model, names in lessons.items()},
-        "error": errors[0] if errors else None,
+        "models_error": errors[0] if errors else None,
         "out": [
             {
                 "reason": out["reason"],
                 "model": out["model"],
                 "for_s": math.ceil(out["until"] - now),
+                "on_trial": out["on_trial"],
                 "error": out["error"],
                 "worker": pid,
             }
@@ -125,10 +126,10 @@ def connection_as_told(connection: Connection, states: Sequence[State]) -> dict[
 
 
 _IN_WORDS = {
-    "cooling_down": "is at its rate limit",
-    "failing": "fails again and again",
-    "key_refused": "refuses the key",
-    "out_of_funds": "has no credit left",
+    "cooling_down": "rate limit reached",
+    "failing": "failed again and again",
+    "key_refused": "key refused",
+    "out_of_funds": "no credit left",
 }
 
 
@@ -137,9 +138,10 @@ def reasons(connection: Mapping[str, Any]) -> Iterator[str]:
     told = {(out["reason"], out["model"]): out for out in connection["out"]}
     for (reason, model), out in told.items():
         about = f" for {model}" if model else ""
-        yield f"{_IN_WORDS[reason]}{about}; asked again in {out['for_s']} s ({out['error']})"
-    if connection["error"]:
-        yield f"its models could not be listed: {connection['error']}"
+        when = "being tried now" if out["on_trial"] else f"asked again in {out['for_s']} s"
+        yield f"{_IN_WORDS[reason]}{about}, {when} ({out['error'].rstrip('.')})"
+    if connection["models_error"]:
+        yield f"its models could not be listed: {connection['models_error']}"
 
 
 def _path(folder: Path, pid: int) -> Path:
@@ -147,19 +149,28 @@ def _path(folder: Path, pid: int) -> Path:
 
 
 def _own(app: Flask) -> State:
-    """{"pid", "started", "generation", "is_stopping", "connections": {id: {"models_learned", "models_error", "lessons",
-    "outs": [{"reason", "model", "until", "error"}]}}}"""
+    """{"pid", "started", "generation", "is_stopping", "connections": {id: {"name", "base_url",
+    "models_learned", "models_error", "lessons",
+    "outs": [{"reason", "model", "until", "on_trial", "error"}]}}}"""
     snapshot: ConfigSnapshot | None = app.extensions["dragoman"].config.last_snapshot
     claude: Upstream = app.extensions["dragoman.upstream"]
     connections = {}
     for connection in snapshot.connections if snapshot else ():
         learned_at, error = claude.catalogue.status(connection)
         connections[connection.id] = {
+            "name": label(connection),
+            "base_url": connection.base_url,
             "models_learned": learned_at or None,
             "models_error": error.message if error else None,
             "lessons": claude.catalogue.lessons(connection),
             "outs": [
-                {"reason": out.reason, "model": model, "until": out.until, "error": out.error.message}
+                {
+                    "reason": out.reason,
+                    "model": model,
+                    "until": out.until,
+                    "on_trial": out.on_trial,
+                    "error": out.error.message,
+                }
                 for model, out in claude.pool.outs(connection)
             ],
         }

@@ -92,7 +92,7 @@ def test_the_set_up_link_can_be_printed_again_until_there_is_an_admin(dragoman):
 )
 def test_a_command_makes_no_database_in_the_wrong_place(dragoman, tmp_path, arguments):
     said = refused(dragoman(*arguments, stdin="long enough for us\n"))
-    assert f"There is no Dragoman database in {tmp_path / 'instance'}. Run this in Dragoman's folder" in said
+    assert f"There is no Dragoman database in {tmp_path / 'instance'}. Start the gateway once" in said
     assert not (tmp_path / "instance").exists()
 
 

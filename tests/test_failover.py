@@ -253,7 +253,7 @@ def test_when_all_fail_the_message_names_each_and_no_secret(gateway: GatewayMake
             assert "could not be reached" in message
             assert "sk-ant-account" not in message
         reasons = " ".join(running.get("/readyz").json()["reasons"])
-        assert "no2: refuses the key" in reasons
+        assert "no2: key refused" in reasons
         assert "sk-ant-account" not in reasons
 
 

@@ -174,7 +174,10 @@ def _state(connection: Connection, workers: Sequence[worker_state.State]) -> dic
         return {"kind": "off", "message": "Not in use."}
     troubles = worker_state.connection_as_told(connection, workers)
     if troubles["out"]:
-        return {"kind": "bad", "message": " ".join(f"It {reason}." for reason in worker_state.reasons(troubles))}
+        return {
+            "kind": "bad",
+            "message": " ".join(f"{reason[0].upper()}{reason[1:]}." for reason in worker_state.reasons(troubles)),
+        }
     learned_at, error = upstream().catalogue.status(connection)
     if error is not None:
         words = in_plain_words(error, connection) if isinstance(error, UpstreamError) else error.message

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import orjson
 
 from app import metrics
-from app.errors import GatewayError
+from app.errors import GatewayError, in_one_line
 from app.translate import exact_json
 from app.translate.stream import StreamTranslator
 from app.translate.usage import to_completion_usage
@@ -64,6 +64,7 @@ class ChatStream:
     def _error(self, error: GatewayError) -> bytes:
         """The status is sent: an error object is all that can be said, and no [DONE] after it."""
         self._ending = error.code or error.type
+        log.warning("%s: the stream ended with %s: %s", self._request_id, self._ending, in_one_line(error.message))
         return b"data: " + orjson.dumps(error.body()) + b"\n\n"
 
     def _answer(self, answers: list[Answer]) -> Iterator[bytes]:

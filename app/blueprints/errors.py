@@ -10,7 +10,7 @@ from gunicorn.http.errors import NoMoreData, ParseException  # type: ignore[impo
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from app import errors
-from app.errors import GatewayError, shown
+from app.errors import GatewayError, in_one_line, shown
 
 log = logging.getLogger(__name__)
 PAGE_PREFIXES = ("/admin", "/setup")
@@ -25,6 +25,11 @@ def register_error_handlers(app: Flask) -> None:
 
 
 def render(error: GatewayError) -> Response:
+    if error.status >= 500 or (error.status == 429 and isinstance(error, errors.UpstreamError)):
+        said = in_one_line(error.message)
+        log.warning(
+            "%s: %s %s: %s %s: %s", request_id(), request.method, request.path[:100], error.status, error.code, said
+        )
     headers = {"x-request-id": _upstream_request_id(error) or request_id(), **error.headers}
     if request.path.startswith(PAGE_PREFIXES) and request.accept_mimetypes.accept_html and not request.is_json:
         page = render_template("error.html", error=error, request_id=request_id())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from app import metrics
-from app.errors import IntegrationDisabled, ServiceUnavailable, UpstreamError
+from app.errors import IntegrationDisabled, ServiceUnavailable, UpstreamError, in_one_line
 from app.settings import Settings
 from app.storage.config import ConfigSnapshot, Connection
 from app.translate.request import Translation
@@ -136,13 +136,18 @@ class Pool:
             try:
                 answer = self._open_one(request, connection, limits, stream=stream, whole=whole, times=times)
             except UpstreamError as error:
-                metrics.count_attempt(connection, str(error.status))
+                metrics.count_attempt(connection, str(error.upstream_status or error.status))
                 if not may_succeed_elsewhere(error):
                     if not (may_ask_again and request.learn(connection, error)):
                         raise
                     may_ask_again = False
                     continue
-                log.warning("%s failed: %s %s", label(connection), error.status, error.code)
+                log.warning(
+                    "%s failed (%s): %s",
+                    label(connection),
+                    error.upstream_status or error.code,
+                    in_one_line(error.message),
+                )
                 failures.append((connection, error))
                 waiting.pop(0)
                 if len(plan.connections) == len(failures) == 1 and _may_pass(error):

@@ -218,9 +218,9 @@ def test_a_connection_that_is_left_out_says_why_and_until_when(visitor):
     )
     health.failed("claude-x", refused, time.monotonic())
     page = told(visitor.get("/admin"))
-    assert re.search(r"It refuses the key; asked again in \d+ s \(Anthropic says: invalid x-api-key\)\.", page)
+    assert re.search(r"Key refused, asked again in \d+ s \(Anthropic says: invalid x-api-key\)\.", page)
     health.began("claude-x")
-    assert "refuses the key" not in told(visitor.get("/admin"))
+    assert "Key refused" not in told(visitor.get("/admin"))
 
 
 @pytest.mark.parametrize(
