@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from tests.conftest import ADMIN, ROOT, Gateway, GatewayMaker, free_port, wait_for
-from tests.traffic import Outcome, ask, numbered
+from tests.traffic import Outcome, ask, numbered, run
 
 
 class Upstream:
@@ -95,7 +95,7 @@ def many(running: Gateway, count: int, *, stream: bool | None = None, at_once: i
 
         return await asyncio.gather(*[one(number) for number in range(count)])
 
-    return asyncio.run(all_of_them())
+    return run(all_of_them())
 
 
 def served(running: Gateway) -> dict[str, int]:
@@ -141,7 +141,7 @@ def test_a_connection_that_fails_again_and_again_is_left_out_and_tried_by_one(
     first, second = two
     running = start(gateway, two)
     first.fault(fault)
-    outcomes = [asyncio.run(ask(running.url, "sim-text:tokens=5")) for _ in range(10)]
+    outcomes = [run(ask(running.url, "sim-text:tokens=5")) for _ in range(10)]
     assert_all_answered(outcomes)
     # A connection that was kept open and turns out to be closed is not the upstream's failure: it is asked once more.
     tried = first.asked
@@ -149,7 +149,7 @@ def test_a_connection_that_fails_again_and_again_is_left_out_and_tried_by_one(
     assert second.asked == 10
     first.fault(None)
     wait_for(lambda: connection(running, 0)["out"] == [], within_s=8, what="its pause is over")
-    assert_all_answered([asyncio.run(ask(running.url, "sim-text:tokens=5")) for _ in range(5)])
+    assert_all_answered([run(ask(running.url, "sim-text:tokens=5")) for _ in range(5)])
     assert (first.asked, second.asked) == (tried + 5, 10)
 
 
@@ -194,7 +194,7 @@ def test_when_all_are_at_their_limit_it_is_a_429_with_the_shortest_wait(
     for upstream, wait in zip(two, (40, 20), strict=True):
         upstream.fault({"status": 429, "retry_after": wait})
     for _ in range(2):
-        outcome = asyncio.run(ask(running.url, "sim-text"))
+        outcome = run(ask(running.url, "sim-text"))
         assert outcome.error is not None
         assert (outcome.status, outcome.error["code"]) == (429, "rate_limit_exceeded")
         assert 18 <= int(outcome.headers["retry-after"]) <= 20
@@ -208,7 +208,7 @@ def test_what_is_told_to_one_client_is_not_told_to_the_next(gateway: GatewayMake
     with upstreams(1) as (only,):
         running = start(gateway, [only])
         only.fault({"status": 429, "retry_after": 12})
-        asked, spared = (asyncio.run(ask(running.url, "sim-text")) for _ in range(2))
+        asked, spared = (run(ask(running.url, "sim-text")) for _ in range(2))
         assert (asked.status, spared.status, only.asked) == (429, 429, 1)
         assert asked.headers["x-request-id"].startswith("req_")
         assert asked.headers["x-request-id"] != spared.headers["x-request-id"]
@@ -232,7 +232,7 @@ def test_of_several_choices_each_may_come_from_where_it_is_to_be_had(
         two[0].fault({"status": 500})
         return await asked
 
-    outcome = asyncio.run(both())
+    outcome = run(both())
     assert outcome.was_answered
     assert (two[0].asked, two[1].asked) == (2, 1)
 
@@ -244,7 +244,7 @@ def test_when_all_fail_the_message_names_each_and_no_secret(gateway: GatewayMake
         three[1].fault({"status": 401, "message": "invalid x-api-key sk-ant-account-2"})
         three[2].stop()
         for stream in (True, False):
-            outcome = asyncio.run(ask(running.url, "sim-text", stream=stream))
+            outcome = run(ask(running.url, "sim-text", stream=stream))
             assert outcome.error is not None
             assert (outcome.status, outcome.error["code"]) == (503, "all_connections_failed")
             assert outcome.headers["x-should-retry"] == "false"
@@ -261,12 +261,12 @@ def test_the_only_connection_is_asked_a_second_time_when_it_breaks(gateway: Gate
     with upstreams(1) as (only,):
         running = start(gateway, [only])
         only.fault({"status": 500}, times=1)
-        assert asyncio.run(ask(running.url, "sim-text:tokens=3")).text == numbered(3)
+        assert run(ask(running.url, "sim-text:tokens=3")).text == numbered(3)
         assert only.asked == 2
         only.fault({"reset": True}, times=1)
-        assert asyncio.run(ask(running.url, "sim-text:tokens=3", stream=False)).text == numbered(3)
+        assert run(ask(running.url, "sim-text:tokens=3", stream=False)).text == numbered(3)
         only.fault({"status": 500})
-        outcome = asyncio.run(ask(running.url, "sim-text"))
+        outcome = run(ask(running.url, "sim-text"))
         assert (outcome.status, outcome.headers["x-should-retry"]) == (500, "false")
 
 
@@ -275,8 +275,8 @@ def test_the_only_connection_is_asked_however_often_it_failed(gateway: GatewayMa
         running = start(gateway, [only])
         only.fault({"status": 401}, times=6)
         for _ in range(6):
-            assert asyncio.run(ask(running.url, "sim-text")).status == 503
-        assert asyncio.run(ask(running.url, "sim-text:tokens=3")).text == numbered(3)
+            assert run(ask(running.url, "sim-text")).status == 503
+        assert run(ask(running.url, "sim-text:tokens=3")).text == numbered(3)
         assert connection(running, 0)["out"] == []
 
 
@@ -301,7 +301,7 @@ def test_a_conversation_stays_on_its_connection_and_conversations_spread_by_weig
         messages = [{"role": "user", "content": f"conversation {number}"}]
         for _ in range(turns):
             messages += [{"role": "assistant", "content": "Yes."}, {"role": "user", "content": "Go on."}]
-        outcome = asyncio.run(ask(running.url, "sim-text:tokens=2", stream=False, messages=messages))
+        outcome = run(ask(running.url, "sim-text:tokens=2", stream=False, messages=messages))
         assert outcome.was_answered
 
     for number in range(40):

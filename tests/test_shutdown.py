@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from tests.conftest import CLIENT, ROOT, Gateway, GatewayMaker, wait_for
-from tests.traffic import Outcome, ask, numbered
+from tests.traffic import Outcome, ask, numbered, run
 
 QUICK = "sim-text:tokens=40,gap_ms=50"
 ENDLESS = "sim-text:tokens=2000,gap_ms=50"
@@ -65,7 +65,7 @@ class TestStopping:
             await asyncio.sleep(0.5)  # those that have no first byte to wait for are with the upstream by then
             running.process.terminate()
 
-        outcomes = asyncio.run(with_requests(running, models, act))
+        outcomes = run(with_requests(running, models, act))
         assert_whole(outcomes[:40], 40)
         for cut in outcomes[40:70]:
             assert cut.was_refused
@@ -117,7 +117,7 @@ class TestReloading:
             while workers_of(running) & before and len(answered) < 400:
                 answered.append(await ask(running.url, "sim-text:tokens=3", stream=False))
 
-        outcomes = asyncio.run(with_requests(running, [(QUICK, True)] * 30, act))
+        outcomes = run(with_requests(running, [(QUICK, True)] * 30, act))
         assert_whole(outcomes, 40)
         assert len(answered) > 10
         assert_whole(answered, 3)
@@ -138,7 +138,7 @@ class TestReloading:
                     await asyncio.gather(*[ask(running.url, "sim-text:tokens=3", stream=False) for _ in range(4)])
                 )
 
-        outcomes = asyncio.run(with_requests(running, [(QUICK, True)] * 20, act))
+        outcomes = run(with_requests(running, [(QUICK, True)] * 20, act))
         assert_whole(outcomes, 40)
         assert_whole(answered, 3)
         assert not workers_of(running) & before
@@ -172,5 +172,5 @@ def test_a_reload_leaves_the_garbage_collector_on() -> None:
         "assert gc.isenabled()\n"
     )
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ import time
 import requests
 
 from tests.conftest import GatewayMaker, wait_for
-from tests.traffic import Outcome, ask, numbered
+from tests.traffic import Outcome, ask, numbered, run
 
 STAYS = "sim-text:tokens={tokens},gap_ms=40"
 PHASES = (
@@ -41,7 +41,7 @@ def test_a_hundred_that_leave_are_noticed_and_a_hundred_that_stay_are_served(
 
     before = requests.get(f"{simulator}/_sim/stats", timeout=10).json()
     offset = time.time() - time.monotonic()
-    outcomes = asyncio.run(crowd())
+    outcomes = run(crowd())
     gone, stayed = outcomes[0::2], outcomes[1::2]
     assert all(outcome.left for outcome in gone)
     for number, outcome in enumerate(stayed):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -14,6 +15,7 @@ import orjson
 from tests.conftest import CLIENT
 
 _LARGEST = 1 << 24
+T = TypeVar("T")
 
 
 @dataclass
@@ -46,6 +48,12 @@ class Outcome:
     @property
     def was_cut_silently(self) -> bool:
         return not (self.left or self.was_answered or self.was_refused)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """asyncio.run() in a thread of its own: Playwright leaves a running loop in the tests' own."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def numbered(tokens: int) -> str:

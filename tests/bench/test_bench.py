@@ -15,6 +15,7 @@ from bench.load import Load, Result, Run, fault_of, run
 from bench.peers import HERE, Command, Process, Unavailable, answers, free_port
 from bench.report import report, table
 from bench.upstream import Behaviour, Upstream, word
+from tests.traffic import run as to_the_end
 
 FRAMES = [
     'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n',
@@ -37,7 +38,7 @@ def load_on(handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awai
             port = server.sockets[0].getsockname()[1]
             return await run(Load(f"http://127.0.0.1:{port}/v1/chat/completions", **{"requests": 1, **options}))
 
-    return asyncio.run(both())
+    return to_the_end(both())
 
 
 def load_on_answer(answer: str, **options: Any) -> Result:
@@ -68,7 +69,7 @@ def load_on_upstream(behaviour: Behaviour, **options: Any) -> Result:
             port = server.sockets[0].getsockname()[1]
             return await run(Load(f"http://127.0.0.1:{port}/v1/messages", anthropic=True, **options))
 
-    return asyncio.run(both())
+    return to_the_end(both())
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -165,7 +166,7 @@ def test_what_is_open_is_known():
             await running
             return opened, held.open
 
-    assert asyncio.run(watch()) == (7, 0)
+    assert to_the_end(watch()) == (7, 0)
 
 
 def test_numbered_words_tell_what_is_missing():
@@ -196,7 +197,7 @@ def test_what_a_process_takes_is_measured_and_its_end_is_noticed(tmp_path):
         assert process.pss_mb() > 1
         assert process.cpu_s() > 0
         process.post("/behaviour", orjson.dumps(Behaviour(events=3)))
-        assert len(asyncio.run(run(Load(f"{process.url}/v1/messages", requests=1, anthropic=True))).gap_s) == 2
+        assert len(to_the_end(run(Load(f"{process.url}/v1/messages", requests=1, anthropic=True))).gap_s) == 2
     finally:
         process.stop()
     assert not answers(port, "/v1/models")

@@ -35,6 +35,7 @@ from soak.client import Client, Manners, Seen
 from soak.stage import sample
 from soak.traffic_mix import Mix, Question, Says, numbered
 from tests.conftest import ROOT
+from tests.traffic import run as to_the_end
 
 PATIENCE_S = 1.5
 SAID = Says(numbered(4))
@@ -99,7 +100,7 @@ def seen_of(answer: str, question: Question = QUESTION, *, stays_open: bool = Fa
                 client.close()
                 await is_over.wait()
 
-    return asyncio.run(both())
+    return to_the_end(both())
 
 
 class TestJudgement:
