@@ -140,7 +140,7 @@ def reasons(connection: Mapping[str, Any]) -> Iterator[str]:
         about = f" for {model}" if model else ""
         when = "being tried now" if out["on_trial"] else f"asked again in {out['for_s']} s"
         yield f"{_IN_WORDS[reason]}{about}, {when} ({out['error'].rstrip('.')})"
-    if connection["models_error"]:
+    if connection["models_error"] and not told:  # it would be the same again
         yield f"its models could not be listed: {connection['models_error']}"
 
 
@@ -169,7 +169,7 @@ def _own(app: Flask) -> State:
                     "model": model,
                     "until": out.until,
                     "on_trial": out.on_trial,
-                    "error": out.error.message,
+                    "error": (out.error.upstream or {}).get("message") or out.error.message,
                 }
                 for model, out in claude.pool.outs(connection)
             ],

@@ -219,6 +219,7 @@ def test_a_connection_that_is_left_out_says_why_and_until_when(visitor):
     health.failed("claude-x", refused, time.monotonic())
     page = told(visitor.get("/admin"))
     assert re.search(r"Key refused, asked again in \d+ s \(Anthropic says: invalid x-api-key\)\.", page)
+    assert "1 of 1, 1 in trouble" in page
     health.began("claude-x")
     assert "Key refused" not in told(visitor.get("/admin"))
 
