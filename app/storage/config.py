@@ -127,6 +127,8 @@ class PersistentConfig:
                 log.warning("the database overrides what the environment says of %s", ", ".join(overridden))
         for problem in snapshot.problems:
             log.error("configuration: %s", problem)
+        for hint in validation.misspelt(snapshot.values[CONFIGS]):
+            log.warning("configuration: %s.%s", CONFIGS, hint)
         return snapshot
 
     def refresh(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -246,6 +247,17 @@ _CONNECTION_FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "auth": ("'x-api-key' or 'bearer'", lambda value: value in ("x-api-key", "bearer")),
     "auto_cache": ("true, false or null", lambda value: value is None or isinstance(value, bool)),
 }
+
+
+def misspelt(configs: Mapping[str, Any]) -> list[str]:
+    """What looks like a setting of a connection and is none: unknown names are kept, and mean nothing."""
+    found = []
+    for place, entry in configs.items():
+        for name in entry if isinstance(entry, Mapping) else ():
+            near = [] if name in _CONNECTION_FIELDS else get_close_matches(name, _CONNECTION_FIELDS, 1, 0.75)
+            if near:
+                found.append(f"{place[:100]}.{name[:100]} means nothing; did you mean {near[0]}?")
+    return found
 
 
 MODEL_FLAGS = (

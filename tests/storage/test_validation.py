@@ -4,7 +4,7 @@ import pytest
 
 from app.errors import ConfigError, InvalidRequest
 from app.settings import RUNTIME_SETTINGS, Settings
-from app.storage.validation import base_url, check, from_environment, pairs
+from app.storage.validation import base_url, check, from_environment, misspelt, pairs
 
 CONFIGS = "ANTHROPIC_API_CONFIGS"
 
@@ -179,3 +179,11 @@ def test_a_wrong_variable_stops_the_start_by_its_name(name, raw):
     setting = next(s for s in RUNTIME_SETTINGS if s.name == name)
     with pytest.raises(ConfigError, match=name):
         from_environment(setting, Settings(runtime={name: raw}))
+
+
+def test_a_misspelt_setting_of_a_connection_is_noticed_and_others_are_left_alone():
+    configs = {"0": {"priorty": 5, "name": "main", "connection_type": "external"}, "https://a.example": {"wieght": 2}}
+    assert misspelt(configs) == [
+        "0.priorty means nothing; did you mean priority?",
+        "https://a.example.wieght means nothing; did you mean weight?",
+    ]
