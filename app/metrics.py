@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from flask import Flask, Response, g, request
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest, multiprocess, values
@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from app.settings import metrics_folder
 from app.storage.config import Connection
+from app.upstream.health import Reason
 
 log = logging.getLogger(__name__)
 IS_SHARED = values.ValueClass.__name__ == "MmapedValue"
@@ -29,7 +30,6 @@ if IS_SHARED:  # the library would ask the kernel for the process id at each cou
     _process = {"id": os.getpid()}
     os.register_at_fork(after_in_child=lambda: _process.update(id=os.getpid()))
     values.ValueClass = values.MultiProcessValue(lambda: _process["id"])  # type: ignore[no-untyped-call]  # it has no types
-REASONS = ("cooling_down", "failing", "key_refused", "out_of_funds")
 _RESERVED_BYTES = 256 * 1024  # about a thousand series of each kind
 REQUESTS = Counter("dragoman_requests_total", "Requests by route and status.", ["route", "status"])
 SECONDS = Histogram(
@@ -134,7 +134,7 @@ class WorkerStates(Collector):
         )
         for id in sorted({id for state in self._states for id in state["connections"]}):
             told = [{o["reason"] for o in s["connections"].get(id, {"outs": ()})["outs"]} for s in self._states]
-            for reason in REASONS:
+            for reason in get_args(Reason):
                 out.add_metric([id, reason], sum(reason in reasons for reasons in told))
         yield out
         info = GaugeMetricFamily(

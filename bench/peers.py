@@ -248,7 +248,7 @@ class Process:
                     raise Unavailable(f"ended by itself: {self._last_words()}")
                 if time.perf_counter() - began > within_s:
                     raise Unavailable(f"does not answer within {within_s:.0f} s: {self._last_words()}")
-                time.sleep(0.01)
+                time.sleep(0.01)  # another process is watched, which announces nothing
         except BaseException:
             self.stop()
             raise

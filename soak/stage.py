@@ -41,7 +41,7 @@ def wait_for(claim: Callable[[], Any], within_s: float) -> bool:
     while not claim():
         if time.monotonic() > deadline:
             return False
-        time.sleep(_TICK_S)
+        time.sleep(_TICK_S)  # see above
     return True
 
 

@@ -102,7 +102,8 @@ class Pool:
 
     def plan(self, targets: Sequence[Target]) -> Plan:
         """Of `targets`, which stand in the order of preference, those that may be asked now: the healthy ones, then
-        what failed lately, since what could be answered is not refused. Raises UpstreamError when none may."""
+        what failed lately, since what could be answered is not refused; of those at their limit one, now and then, if
+        there is nothing else. Raises UpstreamError when none may."""
         now = time.monotonic()
         healthy: list[Connection] = []
         doubtful: list[tuple[bool, float, Connection]] = []
@@ -152,6 +153,7 @@ class Pool:
                 waiting.pop(0)
                 if len(plan.connections) == len(failures) == 1 and _may_pass(error):
                     waiting.append(connection)
+                    # Nothing tells when an upstream has recovered; a client that leaves meanwhile ends this wait.
                     time.sleep(min(random.uniform(*SECOND_ATTEMPT_AFTER_S), left_s))
             else:
                 metrics.count_attempt(connection, "answered")
