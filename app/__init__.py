@@ -102,8 +102,9 @@ def start_background_work(app: Flask) -> list[Any]:
     from app import worker_state
 
     config = app.extensions["dragoman"].config
-    pool = app.extensions["dragoman.upstream"].pool
+    upstream = app.extensions["dragoman.upstream"]
     worker_state.begin()
-    config.on_watch.append(lambda: pool.follow(config.snapshot.connections))
+    config.on_watch.append(lambda: upstream.pool.follow(config.snapshot.connections))
+    config.on_watch.append(lambda: upstream.catalogue.follow(config.snapshot.connections))
     config.on_watch.append(lambda: worker_state.publish(app))
     return [config.watch()]

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 from flask import Flask
-from greenlet import greenlet  # type: ignore[import-untyped]  # it comes without types here
+from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]  # it comes without types here
 
 from app.services import Upstream
 from app.settings import metrics_folder
@@ -79,8 +79,16 @@ def forget(pid: int) -> None:
 
 
 def greenlets() -> int:
-    """How many are alive in this worker. It looks at every object: for those who ask for details, not for each tick."""
-    return sum(isinstance(thing, greenlet) and not thing.dead for thing in gc.get_objects())
+    """How many are alive in this worker, without those that each thread of a pool has. It looks at every object: for
+    those who ask for details, not for each tick."""
+    here = _root(getcurrent())
+    return sum(isinstance(thing, greenlet) and not thing.dead and _root(thing) is here for thing in gc.get_objects())
+
+
+def _root(thing: Any) -> Any:
+    while thing.parent is not None:
+        thing = thing.parent
+    return thing
 
 
 def worker_as_told(state: State) -> dict[str, Any]:

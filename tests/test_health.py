@@ -1,6 +1,9 @@
 """/readyz says whether requests can be served: from the database that is configured, with the secrets in it."""
 
+import gevent
 import pytest
+from gevent.event import Event
+from gevent.threadpool import ThreadPool
 from sqlalchemy import text
 
 from app.storage import database
@@ -43,3 +46,20 @@ def test_secrets_that_cannot_be_decrypted_are_a_503(make_app):
     answer = make_app(secret_key="the second secret key of the tests").test_client().get("/readyz", headers=ADMIN)
     assert answer.status_code == 503
     assert "ANTHROPIC_API_KEYS cannot be decrypted" in answer.json["reasons"][0]
+
+
+def test_the_count_of_greenlets_is_of_those_that_serve_not_of_threads_of_a_pool(client):
+    def count():
+        return client.get("/readyz", headers=ADMIN).json["worker"]["greenlets"]
+
+    gevent.sleep(0)  # begins the hub, which is one
+    before = count()
+    pool = ThreadPool(3)
+    assert pool.apply(int, ["7"]) == 7
+    may_end = Event()
+    waiting = [gevent.spawn(may_end.wait) for _ in range(2)]
+    assert count() == before + 2
+    may_end.set()
+    gevent.joinall(waiting)
+    pool.kill()
+    assert count() == before

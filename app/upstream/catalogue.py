@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +73,15 @@ class Catalogue:
         self._learned: dict[tuple[str, str], _Learned] = {}
         self._facts: dict[tuple[str, str], tuple[float, ModelFacts]] = {}
         self._lessons: dict[tuple[str, str], dict[str, Lesson]] = {}
+
+    def follow(self, connections: Iterable[Connection]) -> None:
+        """Forgets what was learned of connections that are no longer configured, and of keys that were rotated. Call it
+        now and then."""
+        accounts = {(connection.id, connection.key) for connection in connections}
+        ids = {id for id, _ in accounts}
+        self._learned = {account: learned for account, learned in self._learned.items() if account in accounts}
+        self._facts = {place: facts for place, facts in self._facts.items() if place[0] in ids}
+        self._lessons = {place: lessons for place, lessons in self._lessons.items() if place[0] in ids}
 
     def facts(self, connection: Connection, model: str, snapshot: ConfigSnapshot) -> ModelFacts:
         """What is known now; starts a refresh in the background when that is old."""
