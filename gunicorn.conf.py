@@ -12,6 +12,7 @@ from gevent import monkey  # noqa: E402
 
 monkey.patch_all()
 
+import itertools  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from app.errors import ConfigError  # noqa: E402
@@ -57,19 +58,21 @@ def on_starting(server):
 
 def when_ready(server):
     """All imports are done: what they made will live on, so that no collection need look at it again."""
-    from app import metrics
-
-    metrics.settle(server.pid)  # importing it made files of the master's own
     gc.enable()
     gc.collect()
     gc.freeze()
+
+
+def pre_fork(server, worker):
+    taken = {each.place for each in server.WORKERS.values()}
+    worker.place = next(place for place in itertools.count() if place not in taken)
 
 
 def post_fork(server, worker):
     from app import metrics
 
     gc.enable()  # a reload runs this file again, its first lines too
-    metrics.reserve(worker.pid)
+    metrics.begin(worker.place)
 
 
 def post_worker_init(worker):
@@ -83,7 +86,6 @@ def post_worker_init(worker):
 
 
 def child_exit(server, worker):
-    from app import metrics, worker_state
+    from app import worker_state
 
-    metrics.settle(worker.pid)
     worker_state.forget(worker.pid)

@@ -1,18 +1,16 @@
 """What is counted, for Prometheus.
 
 Under gunicorn prometheus_client keeps the counts in files of PROMETHEUS_MULTIPROC_DIR (gunicorn.conf.py sets it), one
-of each kind for each worker, so that any worker answers for all.
+of each kind for each worker, so that any worker answers for all. A worker goes on with the files of one that has ended:
+there are never more of them than there were workers at once.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, get_args
 
 from flask import Flask, Response, g, request
@@ -26,10 +24,9 @@ from app.upstream.health import Reason
 
 log = logging.getLogger(__name__)
 IS_SHARED = values.ValueClass.__name__ == "MmapedValue"
-if IS_SHARED:  # the library would ask the kernel for the process id at each count
-    _process = {"id": os.getpid()}
-    os.register_at_fork(after_in_child=lambda: _process.update(id=os.getpid()))
-    values.ValueClass = values.MultiProcessValue(lambda: _process["id"])  # type: ignore[no-untyped-call]  # it has no types
+_files_of = "master"
+if IS_SHARED:
+    values.ValueClass = values.MultiProcessValue(lambda: _files_of)  # type: ignore[no-untyped-call]  # it has no types
 _RESERVED_BYTES = 256 * 1024  # about a thousand series of each kind
 REQUESTS = Counter("dragoman_requests_total", "Requests by route and status.", ["route", "status"])
 SECONDS = Histogram(
@@ -90,29 +87,21 @@ def count_lesson(connection: Connection, lesson: str) -> None:
     LESSONS.labels(connection.id, lesson).inc()
 
 
-def reserve(pid: int) -> None:
-    """Space for a worker's files: writing to a mapped file that finds none would kill the worker."""
-    for path in _files(pid):
+def begin(place: int) -> None:
+    """A worker starts. No other that runs may have that place; the counts of one that had it go on."""
+    global _files_of
+    _files_of = f"worker-{place}"
+    folder = metrics_folder()
+    if folder is None:
+        return
+    # Writing to a mapped file that finds no space would kill the worker.
+    for kind in ("counter", "histogram"):
+        path = folder / f"{kind}_{_files_of}.db"
         try:
             with path.open("ab") as file:
                 os.posix_fallocate(file.fileno(), 0, _RESERVED_BYTES)
         except OSError as error:
             log.warning("metrics: no space for %s (%s)", path, error.strerror)
-
-
-def settle(pid: int) -> None:
-    """A worker has ended: its counts stay, the space it did not use is given back."""
-    for path in _files(pid):
-        with suppress(OSError), path.open("r+b") as file:
-            (used,) = struct.unpack("=i", file.read(4))  # prometheus_client's format: how much of it is in use
-            file.truncate(max(used, 8))
-
-
-def _files(pid: int) -> list[Path]:
-    folder = metrics_folder()
-    if folder is None:
-        return []
-    return [folder / f"{kind}_{pid}.db" for kind in ("counter", "histogram")]
 
 
 class WorkerStates(Collector):
