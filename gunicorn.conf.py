@@ -1,14 +1,15 @@
 """gunicorn's settings: gevent workers, one loaded application shared by all of them.
 
 The standard library is patched before anything else is imported, and collection of garbage waits until the imports are
-done: both save start time and memory.
+done: both save start time and memory. A reload runs this file again, with all imports behind it.
 """
 
 import gc
 
-gc.disable()
+if not gc.get_freeze_count():
+    gc.disable()
 
-from gevent import monkey  # noqa: E402
+from gevent import monkey
 
 monkey.patch_all()
 
@@ -71,7 +72,6 @@ def pre_fork(server, worker):
 def post_fork(server, worker):
     from app import metrics
 
-    gc.enable()  # a reload runs this file again, its first lines too
     metrics.begin(worker.place)
 
 

@@ -28,7 +28,8 @@ def create_app(settings: Settings) -> Flask:
 
     app = create_storage_app(settings)
     pool = Pool(settings)
-    app.extensions["dragoman.upstream"] = Upstream(pool, Catalogue(pool))
+    app.extensions["dragoman.upstream"] = claude = Upstream(pool, Catalogue(pool))
+    app.extensions["dragoman"].config.on_change.append(claude.follow)
     app.url_map.merge_slashes = False  # werkzeug would redirect; _one_slash() takes them as they were meant
     app.url_map.strict_slashes = False
     extensions.login_manager.init_app(app)
@@ -102,9 +103,8 @@ def start_background_work(app: Flask) -> list[Any]:
     from app import worker_state
 
     config = app.extensions["dragoman"].config
-    upstream = app.extensions["dragoman.upstream"]
+    claude = app.extensions["dragoman.upstream"]
     worker_state.begin()
-    config.on_watch.append(lambda: upstream.pool.follow(config.snapshot.connections))
-    config.on_watch.append(lambda: upstream.catalogue.follow(config.snapshot.connections))
+    config.on_watch.append(lambda: claude.follow(config.snapshot))
     config.on_watch.append(lambda: worker_state.publish(app))
     return [config.watch()]

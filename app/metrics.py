@@ -111,6 +111,7 @@ class WorkerStates(Collector):
         self._states = states
 
     def collect(self) -> Iterator[Metric]:
+        now = time.monotonic()
         generations = [s["generation"] for s in self._states if s["generation"] is not None]
         yield GaugeMetricFamily(
             "dragoman_config_generation", "The configuration in force.", value=min(generations, default=0)
@@ -122,7 +123,10 @@ class WorkerStates(Collector):
             labels=["connection", "reason"],
         )
         for id in sorted({id for state in self._states for id in state["connections"]}):
-            told = [{o["reason"] for o in s["connections"].get(id, {"outs": ()})["outs"]} for s in self._states]
+            told = [
+                {o["reason"] for o in s["connections"].get(id, {"outs": ()})["outs"] if o["until"] > now}
+                for s in self._states
+            ]
             for reason in get_args(Reason):
                 out.add_metric([id, reason], sum(reason in reasons for reasons in told))
         yield out

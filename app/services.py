@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import current_app
 
 from app.settings import Settings
-from app.storage.config import PersistentConfig
+from app.storage.config import ConfigSnapshot, PersistentConfig
 from app.storage.keys import KeyRing
 from app.storage.remembered import RememberedAnswers
 from app.storage.secrets import Vault
@@ -38,6 +38,11 @@ class Upstream:
 
     pool: Pool
     catalogue: Catalogue
+
+    def follow(self, snapshot: ConfigSnapshot) -> None:
+        """Call it at each change of the configuration, and now and then."""
+        self.pool.follow(snapshot.connections)
+        self.catalogue.follow(snapshot.connections)
 
 
 def upstream() -> Upstream:

@@ -19,6 +19,7 @@ import orjson
 from flask import Flask
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]  # it comes without types here
 
+from app.errors import GatewayError, UpstreamError
 from app.services import Upstream
 from app.settings import metrics_folder
 from app.storage.config import ConfigSnapshot, Connection
@@ -148,8 +149,14 @@ def reasons(connection: Mapping[str, Any]) -> Iterator[str]:
         about = f" for {model}" if model else ""
         when = "being tried now" if out["on_trial"] else f"asked again in {out['for_s']} s"
         yield f"{_IN_WORDS[reason]}{about}, {when} ({out['error'].rstrip('.')})"
-    if connection["models_error"] and not told:  # it would be the same again
+    if connection["models_error"] and all(reason == "cooling_down" for reason, _ in told):  # else it is the same again
         yield f"its models could not be listed: {connection['models_error']}"
+
+
+def _said(error: GatewayError) -> str:
+    """In Anthropic's own words where it has said something: it is told to admins, and not as the answer to a chat."""
+    upstream = error.upstream if isinstance(error, UpstreamError) else None
+    return str((upstream or {}).get("message") or error.message)
 
 
 def _path(folder: Path, pid: int) -> Path:
@@ -169,7 +176,7 @@ def _own(app: Flask) -> State:
             "name": label(connection),
             "base_url": connection.base_url,
             "models_learned": learned_at or None,
-            "models_error": error.message if error else None,
+            "models_error": _said(error) if error else None,
             "lessons": claude.catalogue.lessons(connection),
             "outs": [
                 {
@@ -177,7 +184,7 @@ def _own(app: Flask) -> State:
                     "model": model,
                     "until": out.until,
                     "on_trial": out.on_trial,
-                    "error": (out.error.upstream or {}).get("message") or out.error.message,
+                    "error": _said(out.error),
                 }
                 for model, out in claude.pool.outs(connection)
             ],

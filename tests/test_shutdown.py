@@ -165,10 +165,12 @@ def test_counts_outlive_the_workers_that_made_them(gateway: GatewayMaker, simula
 
 def test_a_reload_leaves_the_garbage_collector_on() -> None:
     code = (
-        "import gc, runpy, types\n"
+        "import gc, runpy\n"
         "configuration = runpy.run_path('gunicorn.conf.py')\n"
         "assert not gc.isenabled()\n"
-        "configuration['post_fork'](None, types.SimpleNamespace(pid=1))\n"
+        "configuration['when_ready'](None)\n"
+        "assert gc.isenabled()\n"
+        "runpy.run_path('gunicorn.conf.py')\n"
         "assert gc.isenabled()\n"
     )
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}

@@ -97,6 +97,8 @@ class PersistentConfig:
         self._turn = threading.Lock()
         self.database_ok = True
         """Whether the last look at the database succeeded."""
+        self.on_change: list[Callable[[ConfigSnapshot], None]] = []
+        """Called with each snapshot that comes into force."""
         self.on_watch: list[Callable[[], None]] = []
         """Called after each look of watch(): small periodic chores of other parts of storage."""
         vault.bind(app)
@@ -127,8 +129,6 @@ class PersistentConfig:
                 log.warning("the database overrides what the environment says of %s", ", ".join(overridden))
         for problem in snapshot.problems:
             log.error("configuration: %s", problem)
-        for hint in validation.misspelt(snapshot.values[CONFIGS]):
-            log.warning("configuration: %s.%s", CONFIGS, hint)
         return snapshot
 
     def refresh(self) -> bool:
@@ -155,14 +155,13 @@ class PersistentConfig:
 
         def forever() -> None:
             while True:
-                try:
-                    self.refresh()
-                    for chore in self.on_watch:
-                        chore()
-                except DatabaseUnavailable:
-                    pass  # database.py logged it; the last snapshot stays in force
-                except Exception:  # a worker that stops following would serve revoked keys for ever
-                    log.exception("the configuration could not be refreshed")
+                for work in (self.refresh, *self.on_watch):
+                    try:
+                        work()
+                    except DatabaseUnavailable:
+                        pass  # database.py logged it; the last snapshot stays in force
+                    except Exception:  # a worker that stops following would serve revoked keys for ever
+                        log.exception("what a worker does twice a second failed")
                 gevent.sleep(WATCH_INTERVAL_S)
 
         return gevent.spawn(forever)
@@ -398,8 +397,15 @@ class PersistentConfig:
     def _publish(self, snapshot: ConfigSnapshot) -> ConfigSnapshot:
         """Never back to an earlier generation: a slow reader may come after a writer."""
         with self._turn:
-            if self._snapshot is None or snapshot.generation >= self._snapshot.generation:
-                self._snapshot = snapshot
+            before = self._snapshot
+            if before is not None and snapshot.generation < before.generation:
+                return snapshot
+            self._snapshot = snapshot
+        if before is None or before.values[CONFIGS] != snapshot.values[CONFIGS]:
+            for hint in validation.misspelt(snapshot.values[CONFIGS]):
+                log.warning("configuration: %s.%s", CONFIGS, hint)
+        for follow in self.on_change:
+            follow(snapshot)
         return snapshot
 
     def _stored(self, session: Session) -> _Stored:

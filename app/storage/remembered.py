@@ -75,6 +75,8 @@ class _Cache:
     def put(self, name: str, value: bytes | None) -> None:
         if name in self._values:
             self._drop(name)
+        if value is not None:
+            value = memoryview(value).tobytes()  # what orjson made takes at least 4 KB, however short it is
         self._values[name] = (time.monotonic(), value)
         self._size += len(value or b"")
         while len(self._values) > MOST_CACHED or self._size > MOST_CACHED_BYTES:

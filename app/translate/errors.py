@@ -13,6 +13,8 @@ from typing import Any
 from app.errors import ModelNotFound, UpstreamError
 
 OVERLOADED_RETRY_AFTER_S = 5
+_LONGEST_TEXT = 2000
+"""Of what other servers say, in characters: it is passed on, logged, and kept for as long as a connection is out."""
 _SECRET = re.compile(r"sk-[A-Za-z0-9_-]{6,}")
 _IDENTIFIER = re.compile(r"[\w.-]{1,100}", re.ASCII)
 _WORD = re.compile(r"[a-z_]{1,60}")
@@ -82,6 +84,7 @@ def to_upstream_error(
     if kind not in _KNOWN or status == 401:  # proxies and other servers have their own words
         kind = _TYPE_OF_STATUS.get(status, kind if _WORD.fullmatch(kind) else "")
     text = scrubbed(str(error.get("message") or _status_text(status)), secrets)
+    text = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
     made_status, made_type, code = _classify(kind, status, text, str(error.get("error_code") or ""))
     if status == 403 and not is_anthropics:  # a firewall on the way, which may mean this request alone
         made_status, made_type, code = _KNOWN["permission_error"]

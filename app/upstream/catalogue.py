@@ -17,11 +17,12 @@ from typing import Any
 import gevent
 import orjson
 
-from app.errors import GatewayError, ModelNotFound
+from app.errors import GatewayError, ModelNotFound, UpstreamError
 from app.storage.config import ConfigSnapshot, Connection
 from app.translate.facts import ModelFacts, facts_for, with_operator, with_upstream
 from app.translate.learning import Lesson
 from app.upstream.client import UpstreamClient, not_understood
+from app.upstream.health import bare
 from app.upstream.pool import Pool, candidates, label
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ FETCH_TIMEOUT_S = 10.0
 FIRST_FETCH_WAIT_S = 2.0
 _PAGE_SIZE = 1000
 _MOST_PAGES = 20
-_MOST_LESSONS = 1000
+_MOST_NAMES = 1000
 _PROVIDER_PREFIX = re.compile(r"^(?:anthropic|claude)/")
 _VERSION_DOT = re.compile(r"(?<=\d)\.(?=\d)")
 
@@ -42,13 +43,16 @@ OVERLAY: Mapping[str, Mapping[str, Any]] = _DATA["models"]
 
 @dataclass
 class _Learned:
-    """The model objects of one connection by id, and when they were asked for."""
+    """Of one account: its model objects by id, and when they were asked for; and by names that clients may have
+    invented what was learned from refusals, and what is known altogether."""
 
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     fetched_at: float = 0.0
     retry_at: float = 0.0
     error: GatewayError | None = None
     fetching: Any = None
+    lessons: dict[str, dict[str, Lesson]] = field(default_factory=dict)
+    facts: dict[str, tuple[float, ModelFacts]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,57 +75,38 @@ class Catalogue:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._learned: dict[tuple[str, str], _Learned] = {}
-        self._facts: dict[tuple[str, str], tuple[float, ModelFacts]] = {}
-        self._lessons: dict[tuple[str, str], dict[str, Lesson]] = {}
 
     def follow(self, connections: Iterable[Connection]) -> None:
         """Forgets what was learned of connections that are no longer configured, and of keys that were rotated. Call it
         now and then."""
-        accounts = {(connection.id, connection.key) for connection in connections}
-        ids = {id for id, _ in accounts}
+        accounts = {_account(connection) for connection in connections}
         self._learned = {account: learned for account, learned in self._learned.items() if account in accounts}
-        self._facts = {place: facts for place, facts in self._facts.items() if place[0] in ids}
-        self._lessons = {place: lessons for place, lessons in self._lessons.items() if place[0] in ids}
 
     def facts(self, connection: Connection, model: str, snapshot: ConfigSnapshot) -> ModelFacts:
         """What is known now; starts a refresh in the background when that is old."""
         learned = self._state(connection)
         self._refresh_if_old(connection, learned)
-        key = (connection.id, model)
-        cached = self._facts.get(key)
+        cached = learned.facts.get(model)
         stamp = learned.fetched_at + snapshot.generation
         if cached is None or cached[0] != stamp:
-            if len(self._facts) > 1000:
-                self._facts.clear()  # names that clients invent must not pile up
-            cached = self._facts[key] = (stamp, self._merged_facts(connection, learned, model, snapshot))
+            if len(learned.facts) >= _MOST_NAMES:
+                learned.facts.clear()
+            cached = learned.facts[model] = (stamp, _merged_facts(learned, model, snapshot))
         return cached[1]
 
     def learn(self, connection: Connection, model: str, lesson: Lesson) -> None:
-        """What a refusal taught of the model holds for as long as this process runs: connections differ in what they
-        can, and models change."""
-        if len(self._lessons) > _MOST_LESSONS:
-            self._lessons.clear()
-        self._lessons.setdefault((connection.id, model), {})[lesson.name] = lesson
-        self._facts.pop((connection.id, model), None)
+        """What a refusal taught of the model holds for as long as this process runs and the connection's key stays:
+        accounts differ in what they can, and models change."""
+        learned = self._state(connection)
+        if len(learned.lessons) >= _MOST_NAMES:
+            learned.lessons.clear()
+        learned.lessons.setdefault(model, {})[lesson.name] = lesson
+        learned.facts.pop(model, None)
         log.info("%s, %s: learned from a refusal: %s", label(connection), model, lesson.name)
 
     def lessons(self, connection: Connection) -> dict[str, list[str]]:
         """By model, what was learned from refusals."""
-        return {model: list(found) for (id, model), found in self._lessons.items() if id == connection.id}
-
-    def _merged_facts(
-        self, connection: Connection, learned: _Learned, model: str, snapshot: ConfigSnapshot
-    ) -> ModelFacts:
-        facts = facts_for(model, OVERLAY)
-        info = learned.models.get(model)
-        if info is not None:
-            facts = with_upstream(facts, info)
-        entry = next((e for e in snapshot.models if e["id"] == model), None)
-        if entry is not None:
-            facts = with_operator(facts, entry)
-        for lesson in self._lessons.get((connection.id, model), {}).values():
-            facts = replace(facts, **lesson.facts)
-        return facts
+        return {model: list(found) for model, found in self._state(connection).lessons.items()}
 
     def route(self, requested: str, snapshot: ConfigSnapshot, allowed: Sequence[str] | None = None) -> Route:
         """Raises ModelNotFound for a model that a connection's model_ids or the key's own list leave out."""
@@ -176,8 +161,7 @@ class Catalogue:
             yield entry
 
     def _state(self, connection: Connection) -> _Learned:
-        # The key decides what is available, so a rotated one is asked anew.
-        return self._learned.setdefault((connection.id, connection.key), _Learned())
+        return self._learned.setdefault(_account(connection), _Learned())
 
     def _refresh_if_old(self, connection: Connection, learned: _Learned) -> None:
         now = time.monotonic()
@@ -202,10 +186,27 @@ class Catalogue:
             learned.error = None
             learned.fetched_at = time.monotonic()
         except GatewayError as error:
-            learned.error = error
+            learned.error = bare(error) if isinstance(error, UpstreamError) else error
             log.warning("%s: its models could not be listed: %s", label(connection), error.message)
         finally:
             learned.fetching = None
+
+
+def _account(connection: Connection) -> tuple[str, str]:
+    """The key decides what is available, so a rotated one is asked anew."""
+    return connection.id, connection.key
+
+
+def _merged_facts(learned: _Learned, model: str, snapshot: ConfigSnapshot) -> ModelFacts:
+    """The operator has the last word."""
+    facts = facts_for(model, OVERLAY)
+    info = learned.models.get(model)
+    if info is not None:
+        facts = with_upstream(facts, info)
+    for lesson in learned.lessons.get(model, {}).values():
+        facts = replace(facts, **lesson.facts)
+    entry = next((e for e in snapshot.models if e["id"] == model), None)
+    return facts if entry is None else with_operator(facts, entry)
 
 
 def list_models(client: UpstreamClient) -> list[dict[str, Any]]:

@@ -65,31 +65,32 @@ class Pool:
     def __init__(self, settings: Settings) -> None:
         self._way_out = WayOut(settings)
         self._clients: dict[str, UpstreamClient] = {}
+        self._configured: dict[str, Connection] = {}
 
     def client(self, connection: Connection) -> UpstreamClient:
+        """Of the connection as it is configured now: a request that began earlier may know its last key."""
         client = self._clients.get(connection.id)
-        if client is None or client.connection != connection:
-            made = self._successor(client, connection)
-            if client is not None and made.transport is not client.transport:
-                client.transport.close()
+        if client is None:
+            made = self.new_client(self._configured.get(connection.id, connection))
             client = self._clients[connection.id] = made
         return client
 
-    def _successor(self, client: UpstreamClient | None, connection: Connection) -> UpstreamClient:
-        """Sockets and what is known of the connection stay, unless they are another account's now."""
-        if client is not None and _account(client.connection) == _account(connection):
-            return UpstreamClient(connection, client.transport, client.health)
-        return self.new_client(connection)
-
     def follow(self, connections: Iterable[Connection]) -> None:
-        """Drops the clients of connections that are no longer configured, renews those of changed ones, and closes what
-        lies idle. Call it now and then."""
-        configured = {connection.id: connection for connection in connections}
-        for id in list(self._clients):
-            if id in configured:
-                self.client(configured[id]).transport.close_idle()
+        """These are configured from now on: drops the clients of others, renews those of changed ones, and closes what
+        lies idle. Call it at each change, and now and then."""
+        self._configured = {connection.id: connection for connection in connections}
+        for id, client in list(self._clients.items()):
+            connection = self._configured.get(id)
+            if connection is None:
+                del self._clients[id]
+                client.transport.close()
+            elif client.connection == connection:
+                client.transport.close_idle()
+            elif _account(client.connection) == _account(connection):
+                self._clients[id] = UpstreamClient(connection, client.transport, client.health)
             else:
-                self._clients.pop(id).transport.close()
+                self._clients[id] = self.new_client(connection)
+                client.transport.close()
 
     def new_client(self, connection: Connection) -> UpstreamClient:
         """A client with sockets and a record of its own. Close its transport."""

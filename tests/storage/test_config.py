@@ -59,6 +59,14 @@ def test_a_start_says_which_variables_the_database_overrides_and_not_their_value
     assert "COMPAT" not in caplog.text
 
 
+def test_a_misspelt_setting_of_a_connection_is_told_when_it_is_made_and_only_then(config, caplog):
+    caplog.set_level(logging.WARNING)
+    update(config, {"ANTHROPIC_API_KEYS": ["sk-ant-a"], "ANTHROPIC_API_CONFIGS": {"0": {"priorty": 5}}})
+    update(config, {"COMPAT": "strict"})
+    config.load()
+    assert caplog.text.count("0.priorty means nothing; did you mean priority?") == 1
+
+
 def test_writing_the_effective_value_back_makes_no_override_and_no_generation(make):
     config = make(runtime={KEYS: "one"})
     before = config.snapshot.generation

@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 import time
+import tracemalloc
 
 import pytest
 from sqlalchemy import text
@@ -10,6 +11,7 @@ from sqlalchemy import text
 from app.errors import DatabaseUnavailable
 from app.storage import database, remembered
 from app.storage.remembered import Scope, sweep
+from app.translate import memory
 
 MINE = Scope("conn_1", "key_1", "claude-opus-5-5")
 THOUGHT = b'[{"type":"thinking","thinking":"a secret thought"}]'
@@ -148,6 +150,21 @@ def test_what_is_known_without_asking_is_bounded(answers, monkeypatch, limit, mo
         answers.remember(MINE, [(f"text {n}", b"[1]")])
     assert len(answers._cache._values) == 2
     assert answers._cache._size == 6
+
+
+def test_what_is_known_takes_little_more_memory_than_its_length(answers):
+    tracemalloc.start()
+    try:
+        for n in range(50):
+            answers.remember(
+                MINE, [(f"text {n} {m}", memory.dumps([{"type": "text", "text": "x"}])) for m in range(20)]
+            )
+        traced = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/app/storage/remembered.py")])
+        dumped = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/app/translate/exact_json.py")])
+    finally:
+        tracemalloc.stop()
+    taken = sum(each.size for each in [*traced.statistics("filename"), *dumped.statistics("filename")])
+    assert taken < 1000 * 1000
 
 
 def test_looking_up_costs_one_query_however_many_there_are(answers, app, elsewhere):

@@ -93,6 +93,16 @@ def test_keys_never_stand_in_a_message() -> None:
     assert "abcdefghijk" not in str(made.body())
 
 
+def test_of_a_long_text_the_beginning_is_passed_on_and_no_part_of_a_key_at_its_end() -> None:
+    for start in range(1980, 2001):
+        text = "x" * start + "own-secret-of-this-gateway" + "y" * 100_000
+        made = to_upstream_error(529, error("overloaded_error", text), {}, secrets=["own-secret-of-this-gateway"])
+        assert made.upstream is not None
+        for told in (made.message, made.upstream["message"]):
+            assert 1900 < len(told) < 2100
+            assert "own" not in told
+
+
 def test_paths_are_those_of_the_clients_own_messages() -> None:
     body = error("invalid_request_error", "messages.2.content.0.text: too odd")
     made = to_upstream_error(400, body, {}, message_sources=((1,), (2, 3, 4), (5,)))

@@ -16,6 +16,7 @@ from app.blueprints.chat_request import conversation
 from app.errors import UpstreamError
 from app.settings import Settings
 from app.storage.connections import Connection
+from app.upstream.client import UpstreamClient
 from app.upstream.health import Reason
 from app.upstream.pool import MOST_ATTEMPTS, Pool, all_failed, in_order
 
@@ -155,15 +156,35 @@ def test_what_is_said_when_all_have_failed(
 def test_sockets_and_record_survive_a_new_name_but_not_a_new_key() -> None:
     pool = Pool(Settings())
     old = connection(1)
-    client = pool.client(old)
-    renamed = pool.client(replace(old, name="another name"))
-    assert renamed is not client
+
+    def client_of(changed: Connection) -> UpstreamClient:
+        pool.follow([changed])
+        client = pool.client(changed)
+        assert client.connection == changed
+        return client
+
+    client = client_of(old)
+    renamed = client_of(replace(old, name="another name"))
     assert (renamed.transport, renamed.health) == (client.transport, client.health)
-    rekeyed = pool.client(replace(old, key="another"))
+    rekeyed = client_of(replace(old, key="another"))
     assert rekeyed.transport is not client.transport
     assert rekeyed.health is not client.health
-    headers = pool.client(replace(old, key="another", headers=MappingProxyType({"x": "y"})))
+    headers = client_of(replace(old, key="another", headers=MappingProxyType({"x": "y"})))
     assert headers.transport is not rekeyed.transport
+
+
+@pytest.mark.parametrize("was_used", [True, False])
+def test_a_request_that_began_before_a_rotation_goes_on_with_the_new_key(was_used: bool) -> None:
+    pool = Pool(Settings())
+    old = connection(1)
+    new = replace(old, key="the new key")
+    pool.follow([old])
+    if was_used:
+        pool.client(old)
+    pool.follow([new])
+    client = pool.client(old)
+    assert client.connection == new
+    assert pool.client(new) is client
 
 
 def test_only_configured_connections_keep_a_client() -> None:
