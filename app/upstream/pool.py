@@ -76,21 +76,18 @@ class Pool:
         return client
 
     def follow(self, connections: Iterable[Connection]) -> None:
-        """These are configured from now on: drops the clients of others, renews those of changed ones, and closes what
-        lies idle. Call it at each change, and now and then."""
+        """These are configured from now on: drops the clients of others and of other accounts, renews those of changed
+        ones, and closes what lies idle. Call it at each change, and now and then."""
         self._configured = {connection.id: connection for connection in connections}
         for id, client in list(self._clients.items()):
             connection = self._configured.get(id)
-            if connection is None:
+            if connection is None or _account(connection) != _account(client.connection):
                 del self._clients[id]
                 client.transport.close()
-            elif client.connection == connection:
-                client.transport.close_idle()
-            elif _account(client.connection) == _account(connection):
+            elif connection != client.connection:
                 self._clients[id] = UpstreamClient(connection, client.transport, client.health)
             else:
-                self._clients[id] = self.new_client(connection)
-                client.transport.close()
+                client.transport.close_idle()
 
     def new_client(self, connection: Connection) -> UpstreamClient:
         """A client with sockets and a record of its own. Close its transport."""
