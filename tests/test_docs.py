@@ -31,6 +31,13 @@ def test_compatibility_lists_what_the_translation_goes_by(table: str) -> None:
     assert section("docs/compatibility.md", table) == TABLES[table]()
 
 
+def test_readme_quotes_the_benchmark_as_it_was_measured() -> None:
+    quoted = [line for line in section("README.md", "benchmark").splitlines() if line.startswith("|")]
+    assert len(quoted) > 10
+    measured = (ROOT / "bench" / "README.md").read_text().splitlines()
+    assert [line for line in quoted if line not in measured] == []
+
+
 def test_readme_names_every_route_of_the_api(app: Flask) -> None:
     text = (ROOT / "README.md").read_text()
     routes = {
