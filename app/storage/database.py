@@ -126,15 +126,18 @@ def _in_memory(url: URL) -> bool:
 
 
 class SQLitePool(NullPool):
-    """Keeps a few idle connections, without a lock: a deque's ends are atomic, and gevent's locks do not belong into
-    native threads. (Without an open connection SQLite would fold its log back at the end of every transaction.)
+    """Keeps a few idle connections, without a lock of gevent's, which do not belong into native threads: a deque's ends
+    are atomic. (Without an open connection SQLite would fold its log back at the end of every transaction.)
     A connection is never used in a process that did not open it."""
 
     most_idle = SQLITE_READERS + SQLITE_WRITERS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from gevent.monkey import get_original
+
         super().__init__(*args, **kwargs)
         self._idle: deque[tuple[int, ConnectionPoolEntry]] = deque()
+        self._one_at_a_time = get_original("_thread", "allocate_lock")()
 
     def _do_get(self) -> ConnectionPoolEntry:
         pid = os.getpid()
@@ -145,7 +148,8 @@ class SQLitePool(NullPool):
                 break
             if opened_by == pid:
                 return record
-        return self._create_connection()
+        with self._one_at_a_time:  # or SQLAlchemy's lock around a first one, which is gevent's, would hang the others
+            return self._create_connection()
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         if record.dbapi_connection is not None and len(self._idle) < self.most_idle:

@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,6 +14,7 @@ from sqlalchemy import event, text
 from app.errors import ConfigError, DatabaseUnavailable
 from app.settings import Settings
 from app.storage import audit, database
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -185,3 +188,40 @@ def test_a_database_that_we_do_not_know_stops_the_start(url, reason):
     with pytest.raises(ConfigError, match=reason) as error:
         database.engine_options(Settings(database_url=url))
     assert "DATABASE_URL" in str(error.value)
+
+
+FIRST_MOMENTS = """
+from gevent import monkey
+monkey.patch_all()
+import os, signal, sys
+from pathlib import Path
+import gevent
+from app import create_app
+from app.settings import Settings
+from app.storage.migrate import upgrade
+
+app = create_app(Settings(instance_path=Path(sys.argv[1])))
+
+def in_a_process(work):
+    pid = os.fork()
+    if not pid:
+        signal.alarm(20)
+        work()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+def eight_at_once():
+    load = app.extensions["dragoman"].config.load
+    gevent.joinall([gevent.spawn(load) for _ in range(8)], raise_error=True)
+
+in_a_process(lambda: upgrade(app))
+for _ in range(10):
+    in_a_process(eight_at_once)
+"""
+
+
+def test_requests_that_come_at_once_in_a_workers_first_moments_all_get_their_connection(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_MOMENTS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
