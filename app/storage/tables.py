@@ -6,7 +6,7 @@ Times are Unix seconds. Secrets are encrypted (Vault) or hashed before they come
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Integer, String, Text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, configure_mappers, mapped_column
 
 from app.extensions import Base
 
@@ -106,3 +106,7 @@ class RememberedAnswerRow(Base):
     blocks: Mapped[str] = mapped_column(Text)
     size: Mapped[int] = mapped_column(Integer)
     expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
+# At once, and not when it is first needed: the threads of the database would meet in a lock that is gevent's, and hang.
+configure_mappers()

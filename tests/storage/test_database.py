@@ -196,11 +196,19 @@ monkey.patch_all()
 import os, signal, sys
 from pathlib import Path
 import gevent
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper, configure_mappers
 from app import create_app
 from app.settings import Settings
 from app.storage.migrate import upgrade
 
 app = create_app(Settings(instance_path=Path(sys.argv[1])))
+
+def too_late():
+    raise AssertionError("tables are mapped when a request comes")
+
+event.listen(Mapper, "before_configured", too_late)
+configure_mappers()
 
 def in_a_process(work):
     pid = os.fork()
