@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,9 @@ _ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072"}
 between never fill again in a process that lives for weeks."""
 
 
+_DESCRIPTORS = 65_536
+
+
 @main.command()
 def run() -> None:
     """Check the settings, migrate the database and start the gateway."""
@@ -72,6 +76,7 @@ def run() -> None:
         _check_port(settings)
         _prepare(settings)
     _say_where(settings)
+    _allow_descriptors()
     os.execve(
         sys.executable,
         [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT), "wsgi:app"],
@@ -298,6 +303,15 @@ def _check_runtime_settings(settings: Settings) -> None:
     for setting in RUNTIME_SETTINGS:
         if setting.name in settings.runtime:
             from_environment(setting, settings)
+
+
+def _allow_descriptors() -> None:
+    """A shell's usual 1,024 would be 500 streams, of two sockets each."""
+    with suppress(OSError, ValueError):  # where limits are another's to set, they stay as they are
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _check_port(settings: Settings) -> None:

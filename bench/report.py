@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -80,4 +80,6 @@ def _line(cells: Iterable[str]) -> str:
 
 
 if __name__ == "__main__":
-    print(report(orjson.loads(Path(sys.argv[1] if sys.argv[1:] else LATEST).read_bytes())))
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description=(__doc__ or "").partition(" Run:")[0])
+    parser.add_argument("results", nargs="?", type=Path, default=LATEST, help="JSON of a run (the latest here)")
+    print(report(orjson.loads(parser.parse_args().results.read_bytes())))

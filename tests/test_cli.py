@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -139,6 +140,16 @@ def test_the_first_start_prints_the_set_up_link_and_a_start_with_an_account_does
     assert (
         f"Admin pages: {running.url}/admin   For your programs: {running.url}/v1   Stop with Ctrl-C.\n" in running.log
     )
+
+
+def test_a_shells_usual_limit_of_open_files_is_no_limit_of_streams(gateway):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        running = gateway()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE) == (min(65_536, hard), hard)
 
 
 def test_the_environments_account_can_sign_in_and_a_second_start_skips_the_preparations(gateway):

@@ -134,6 +134,17 @@ def test_a_rate_limit_sends_clients_elsewhere_until_its_time_has_come(
     assert served(running) == {"no1": 12, "no2": 12}
 
 
+def test_an_attempt_that_failed_stands_in_the_log_with_the_id_that_the_client_has(
+    gateway: GatewayMaker, two: list[Upstream]
+) -> None:
+    first, _ = two
+    running = start(gateway, two)
+    first.fault({"status": 429, "retry_after": 3})
+    answered = run(ask(running.url, "sim-text:tokens=5"))
+    assert_all_answered([answered])
+    assert f"{answered.headers['x-gateway-request-id']}: no1 failed (429): " in running.log
+
+
 @pytest.mark.parametrize("fault", [{"status": 529}, {"status": 500}, {"reset": True}])
 def test_a_connection_that_fails_again_and_again_is_left_out_and_tried_by_one(
     gateway: GatewayMaker, two: list[Upstream], fault: dict[str, Any]

@@ -13,7 +13,6 @@ from app.api import endpoint
 from app.blueprints.chat_explain import explanation
 from app.blueprints.chat_request import ChatRequest, chat_request_of
 from app.blueprints.chat_stream import ChatStream
-from app.blueprints.errors import request_id
 from app.blueprints.json_body import is_switched_on, json_body
 from app.schemas.chat import ChatCompletionSchema, ChatRequestSchema, FlatChatCompletionSchema, chat_request
 from app.translate import exact_json
@@ -106,7 +105,7 @@ def _stream(chat: ChatRequest, opening: Task[list[Answer]], watch: ClientWatch, 
     except BaseException:
         watch.close()
         raise
-    stream = ChatStream(opening, answers, watch, chat.remember, request_id())
+    stream = ChatStream(opening, answers, watch, chat.remember, chat.id)
     headers = _headers(answers[0], started) if answers is not None else {}
     headers.update({"cache-control": "no-cache", "x-accel-buffering": "no"})
     response = Response(stream.frames(), 200, headers, content_type="text/event-stream; charset=utf-8")

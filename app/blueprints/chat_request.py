@@ -10,6 +10,7 @@ from typing import Any
 from flask import g, request
 
 from app import metrics
+from app.blueprints.errors import request_id
 from app.blueprints.json_body import is_switched_on
 from app.errors import UpstreamError
 from app.services import Services, Upstream, services, upstream
@@ -33,6 +34,7 @@ _START_PARTS = 10
 class ChatRequest:
     """`asked` has been checked by schemas/chat.py. Made in the context of the request, used without it."""
 
+    id: str
     asked: dict[str, Any]
     route: Route
     snapshot: ConfigSnapshot
@@ -164,4 +166,4 @@ def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
         always_usage=values["ALWAYS_USAGE"],
         betas=request.headers.get("anthropic-beta", ""),
     )
-    return ChatRequest(asked, route, snapshot, options, caller, gateway, claude)
+    return ChatRequest(request_id(), asked, route, snapshot, options, caller, gateway, claude)

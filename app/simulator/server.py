@@ -51,9 +51,16 @@ play one part:
   sim-text                a few words; sim-text:tokens=200,gap_ms=10,ttft_ms=50
                           says how many, how fast, and after how long
   sim-cut-3               a stream that breaks off after three events
-  sim-error-529           an error with that status
+  sim-error-529           an error with that status;
+                          sim-error-429:retry_after=30 with a wait
 
-GET /v1/models lists them all."""
+GET /v1/models lists them all. Faults for all models of a key, or of every key
+("*"), are ordered with POST /_sim/faults until null ends them:
+
+  {"key": "*", "fault": {"status": 429, "retry_after": 30}, "times": 5}
+  {"key": "*", "fault": {"reset": true}}    or "stall": true, "cut_after": 3,
+                                            "delay_s": 2
+  {"key": "*", "fault": null}"""
 
 
 @dataclass(slots=True)

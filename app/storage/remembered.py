@@ -34,7 +34,7 @@ MOST_CACHED = 10_000
 MOST_CACHED_BYTES = 8 * 1024 * 1024
 _SWEPT_EVERY_S = 60.0
 _DELETED_AT_ONCE = 5000
-
+_PURPOSE = "remembered answers"
 
 _CACHED_S = 600.0
 _PAUSE_S = 10.0
@@ -97,7 +97,8 @@ class RememberedAnswers:
 
     def remember(self, scope: Scope, answers: Iterable[tuple[str, bytes]]) -> None:
         """Keeps (name, value) pairs; committed when this returns. That one cannot be kept is logged, not raised."""
-        kept = {self._hidden(scope, name): value for name, value in answers if len(value) <= LARGEST_BYTES}
+        key = self._vault.derive(_PURPOSE)
+        kept = {_hidden(key, scope, name): value for name, value in answers if len(value) <= LARGEST_BYTES}
         rows = [self._row(hidden, value) for hidden, value in kept.items()]
         if not rows:
             return
@@ -127,7 +128,10 @@ class RememberedAnswers:
     def recall(self, scopes: Collection[Scope], names: Collection[str]) -> dict[Scope, dict[str, bytes]]:
         """What is known of `names`, by scope."""
         wanted: Mapping[str, tuple[Scope, str]] = {
-            self._hidden(scope, name): (scope, name) for scope in scopes for name in names
+            _hidden(key, scope, name): (scope, name)
+            for key in self._vault.derive_from_each(_PURPOSE)  # while it is rotated, some were kept under the other one
+            for scope in scopes
+            for name in names
         }
         known = {hidden: self._cache.get(hidden) for hidden in wanted if hidden in self._cache}
         unknown = [hidden for hidden in wanted if hidden not in known]
@@ -142,10 +146,10 @@ class RememberedAnswers:
                     self._cache.put(hidden, stored.get(hidden))
             known.update(stored)
         found: dict[Scope, dict[str, bytes]] = {scope: {} for scope in scopes}
-        for hidden, value in known.items():
-            scope, name = wanted[hidden]
+        for hidden, (scope, name) in wanted.items():
+            value = known.get(hidden)
             if value is not None:
-                found[scope][name] = value
+                found[scope].setdefault(name, value)
         return found
 
     def _is_away(self) -> bool:
@@ -174,9 +178,10 @@ class RememberedAnswers:
             "expires_at": int(time.time()) + KEPT_S,
         }
 
-    def _hidden(self, scope: Scope, name: str) -> str:
-        told = "\0".join((scope.connection, scope.caller, scope.family, name))
-        return hmac.new(self._vault.derive("remembered answers"), told.encode(), hashlib.sha256).hexdigest()
+
+def _hidden(key: bytes, scope: Scope, name: str) -> str:
+    told = "\0".join((scope.connection, scope.caller, scope.family, name))
+    return hmac.new(key, told.encode(), hashlib.sha256).hexdigest()
 
 
 def sweep(session: Session, now: int) -> None:

@@ -73,9 +73,13 @@ class Vault:
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes that only somebody with the current secret key can compute."""
+        return self.derive_from_each(purpose)[0]
+
+    def derive_from_each(self, purpose: str) -> list[bytes]:
+        """The same of each secret key at hand, the current one first."""
         derived = self._derived.get(purpose)
         if derived is None:
-            derived = self._derived[purpose] = _derive(self._keys[0], purpose)
+            derived = self._derived[purpose] = [_derive(key, purpose) for key in self._keys]
         return derived
 
     @property
@@ -104,7 +108,7 @@ class Vault:
 
     def _use(self, keys: tuple[str, ...]) -> None:
         self._keys = keys
-        self._derived: dict[str, bytes] = {}
+        self._derived: dict[str, list[bytes]] = {}
         self._fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(_derive(key, "fernet"))) for key in keys])
         if len(keys[0]) < WEAK_BELOW:
             log.warning("the secret key is short enough to be guessed; make one with: %s", HOW_TO_MAKE_ONE)

@@ -34,6 +34,9 @@ Failure = tuple[Connection, UpstreamError]
 class Request(Protocol):
     """A chat request on its way: what it is for a connection, and whether a refusal teaches to ask otherwise."""
 
+    id: str
+    """What finds it in the log."""
+
     def translate(self, connection: Connection) -> Translation: ...
 
     def learn(self, connection: Connection, error: UpstreamError) -> bool:
@@ -142,7 +145,8 @@ class Pool:
                     may_ask_again = False
                     continue
                 log.warning(
-                    "%s failed (%s): %s",
+                    "%s: %s failed (%s): %s",
+                    request.id,
                     label(connection),
                     error.upstream_status or error.code,
                     in_one_line(error.message),
@@ -251,9 +255,9 @@ def all_failed(failures: Sequence[Failure]) -> UpstreamError:
         if len(errors) > 1:
             errors[-1].headers["x-should-retry"] = "false"
         return errors[-1]
-    told = "; ".join(f"{label(connection)}: {error.message}" for connection, error in failures)
+    told = "; ".join(f"{label(connection)}: {error.message.removesuffix('.')}" for connection, error in failures)
     status, type_, code = _summary({error.code for error in errors})
-    summary = UpstreamError(f"No connection could answer. {told}", status=status, type=type_, code=code)
+    summary = UpstreamError(f"No connection could answer. {told}.", status=status, type=type_, code=code)
     waits = [float(e.headers["retry-after-ms"]) / 1000 for e in errors if "retry-after-ms" in e.headers]
     if waits:
         _set_wait(summary, min(waits))

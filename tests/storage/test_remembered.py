@@ -106,6 +106,19 @@ def test_an_answer_of_another_secret_key_is_not_found_and_no_error(answers, make
     assert other.recall([MINE], ["text x"]) == {MINE: {}}
 
 
+def test_while_the_secret_key_is_rotated_nodes_before_and_after_the_swap_find_each_others_answers(make):
+    old, new = "the old secret key of the tests", "the new secret key of the tests"
+    before, after = (
+        make(secret_key=current, secret_key_fallbacks=(other,)).extensions["dragoman"].answers
+        for current, other in ((old, new), (new, old))
+    )
+    before.remember(MINE, [("text x", b"[1]")])
+    assert after.recall([MINE], ["text x"]) == {MINE: {"text x": b"[1]"}}
+    after.remember(MINE, [("text x", b"[2]"), ("text y", b"[3]")])
+    assert after.recall([MINE], ["text x"]) == {MINE: {"text x": b"[2]"}}
+    assert before.recall([MINE], ["text y"]) == {MINE: {"text y": b"[3]"}}
+
+
 def test_one_that_cannot_be_decrypted_is_not_found(answers, app, elsewhere):
     answers.remember(MINE, [("text x", b"[1]")])
     database.write(app, lambda session: session.execute(text("UPDATE remembered_answers SET blocks = 'gAAAA'")))

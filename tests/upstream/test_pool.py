@@ -150,7 +150,7 @@ def test_what_is_said_when_all_have_failed(
     told = all_failed([(connection(number), failure(reason)) for number, reason in enumerate(reasons)])
     assert (told.status, told.code) == (status, code)
     assert (told.headers.get("retry-after"), told.headers.get("x-should-retry")) == (wait, retry)
-    assert told.message == f"No connection could answer. no0: {reasons[0]}.; no1: {reasons[1]}."
+    assert told.message == f"No connection could answer. no0: {reasons[0]}; no1: {reasons[1]}."
 
 
 def test_sockets_and_record_survive_a_new_name_but_not_a_new_key() -> None:
