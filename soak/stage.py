@@ -46,10 +46,12 @@ def wait_for(claim: Callable[[], Any], within_s: float) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that the kernel gives to clients: of the latter one might take it while a simulator is down."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):  # taken
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Simulator:
