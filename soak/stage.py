@@ -69,12 +69,14 @@ class Simulator:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "app.cli", "simulator", "--port", str(self.port)]
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True, env=_environment("")
         )
-        assert self._process.stdout is not None
-        if "http" not in self._process.stdout.readline():
+        assert process.stdout is not None
+        if "http" not in process.stdout.readline():
+            process.kill()
             raise Unfit(f"{self.name} does not start")
+        self._process = process  # not before it is up: it would be killed while it starts
 
     def kill(self) -> None:
         if self._process is not None:

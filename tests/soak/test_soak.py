@@ -32,7 +32,7 @@ from soak.books import (
     leaks,
 )
 from soak.client import Client, Manners, Seen
-from soak.stage import sample
+from soak.stage import Simulator, sample
 from soak.traffic_mix import Mix, Question, Says, numbered
 from tests.conftest import ROOT
 from tests.traffic import run as to_the_end
@@ -333,6 +333,24 @@ class TestResources:
         assert during.fds == before.fds + 2
         assert during.threads >= 1
         assert 0 < during.anonymous_mb <= during.rss_mb
+
+
+def test_a_simulator_is_not_up_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator = Simulator("any")
+    was_up = []
+
+    class Process:
+        @property
+        def stdout(self) -> Process:
+            return self
+
+        def readline(self) -> str:
+            was_up.append(simulator.is_up)
+            return "simulator listening on http://…"
+
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Process())
+    simulator.start()
+    assert (was_up, simulator.is_up) == ([False], True)
 
 
 def test_the_same_seed_asks_the_same() -> None:
