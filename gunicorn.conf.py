@@ -26,7 +26,7 @@ except ConfigError as error:
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
-worker_class = "app.worker.Worker"
+worker_class = "app.serve.worker.Worker"
 worker_connections = 10_000
 preload_app = True
 proc_name = "dragoman"
@@ -70,7 +70,7 @@ def pre_fork(server, worker):
 
 
 def post_fork(server, worker):
-    from app import metrics
+    from app.serve import metrics
 
     metrics.begin(worker.place)
 
@@ -86,6 +86,6 @@ def post_worker_init(worker):
 
 
 def child_exit(server, worker):
-    from app import worker_state
+    from app.serve import worker_state
 
     worker_state.forget(worker.pid)

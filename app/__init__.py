@@ -15,19 +15,19 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__version__ = "0.1.0"
-
 
 def create_app(settings: Settings) -> Flask:
     """The WSGI application. Opens no connection and starts no background work: see start_background_work()."""
-    from app import access, extensions, metrics
-    from app.blueprints import admin, admin_config, chat, config, errors, health, models, setup, verify
+    from app import extensions, pages
+    from app.access import hook
+    from app.blueprints import chat, config, errors, health, models, openapi, verify
+    from app.serve import metrics
     from app.services import Upstream
     from app.upstream.catalogue import Catalogue
     from app.upstream.pool import Pool
 
     app = create_storage_app(settings)
-    pool = Pool(settings)
+    pool = Pool(settings, on_attempt=metrics.count_attempt)
     app.extensions["dragoman.upstream"] = claude = Upstream(pool, Catalogue(pool))
     app.extensions["dragoman"].config.on_change.append(claude.follow)
     app.url_map.merge_slashes = False  # werkzeug would redirect; _one_slash() takes them as they were meant
@@ -36,10 +36,11 @@ def create_app(settings: Settings) -> Flask:
     extensions.csrf.init_app(app)
     errors.register_error_handlers(app)
     metrics.init_app(app)
-    access.init_app(app)
-    for module in (chat, models, config, verify, health, admin, admin_config, setup):
+    hook.init_app(app)
+    for module in (chat, models, config, verify, health, openapi):
         app.register_blueprint(module.blueprint)
-    access.check_declarations(app)
+    pages.register(app)
+    hook.check_declarations(app)
     inner: Callable[..., Iterable[bytes]] = app.wsgi_app
     if settings.trusted_proxies:
         n = settings.trusted_proxies
@@ -60,7 +61,12 @@ def create_storage_app(settings: Settings) -> Flask:
     from app.storage.writer import GroupedWriter
 
     logging.getLogger("app").setLevel(settings.log_level.upper())
-    app = Flask(__name__, instance_path=str(settings.instance_path.resolve()))
+    app = Flask(
+        __name__,
+        instance_path=str(settings.instance_path.resolve()),
+        template_folder="pages/templates",
+        static_folder="pages/static",
+    )
     vault = Vault(settings)
     app.config.update(
         SECRET_KEY=vault.session_key,
@@ -71,7 +77,7 @@ def create_storage_app(settings: Settings) -> Flask:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=timedelta(hours=12),
-        WTF_CSRF_CHECK_DEFAULT=False,  # access.py decides: only what a cookie authenticates is protected
+        WTF_CSRF_CHECK_DEFAULT=False,  # access/hook.py decides: only what a cookie authenticates is protected
         WTF_CSRF_TIME_LIMIT=None,
     )
     extensions.db.init_app(app)
@@ -100,7 +106,7 @@ def _one_slash(inner: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[
 
 def start_background_work(app: Flask) -> list[Any]:
     """What a worker does beside requests: follow the configuration. Call once in each worker, after the fork."""
-    from app import worker_state
+    from app.serve import worker_state
 
     config = app.extensions["dragoman"].config
     claude = app.extensions["dragoman.upstream"]

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app import __version__
 from app.command import command
 from app.errors import ConfigError, GatewayError, NotFound
 from app.settings import ROOT, RUNTIME_SETTINGS, Settings, demo_environment
+from app.version import VERSION
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -54,7 +54,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group)
-@click.version_option(__version__, prog_name="dragoman")
+@click.version_option(VERSION, prog_name="dragoman")
 def main() -> None:
     """Dragoman lets OpenAI-compatible clients talk to Claude."""
 
@@ -143,7 +143,7 @@ def list_settings() -> None:
 @main.command()
 def fields() -> None:
     """What becomes of each field, content part and tool of a request, as docs/compatibility.md has it."""
-    from app.translate.compatibility import TABLES
+    from app.translate.chat.compatibility import TABLES
 
     for name, table in TABLES.items():
         click.echo(f"{name}\n\n{table()}\n")

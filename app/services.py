@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flask import current_app
+from flask import Flask, current_app
 
 from app.settings import Settings
 from app.storage.config import ConfigSnapshot, PersistentConfig
@@ -25,6 +25,11 @@ class Services:
     config: PersistentConfig
     keys: KeyRing
     answers: RememberedAnswers
+
+
+def this_app() -> Flask:
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # a LocalProxy
+    return app
 
 
 def services() -> Services:

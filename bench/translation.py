@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 
 from app.schemas.chat import chat_request
+from app.translate.chat.memory import remembered_names
+from app.translate.chat.request import Options, to_message_params
 from app.translate.facts import facts_for
-from app.translate.memory import remembered_names
-from app.translate.request import Options, to_message_params
 from app.upstream.catalogue import OVERLAY
 
 MODEL = "claude-opus-5-5"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from app import __version__
 from app.storage.accounts import SHORTEST_PASSWORD
+from app.version import VERSION
 from tests.conftest import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,7 +98,7 @@ def test_a_command_makes_no_database_in_the_wrong_place(dragoman, tmp_path, argu
 
 
 def test_the_version_and_whole_descriptions_are_told(dragoman):
-    assert dragoman("--version").stdout == f"dragoman, version {__version__}\n"
+    assert dragoman("--version").stdout == f"dragoman, version {VERSION}\n"
     told = dragoman("--help").stdout
     assert "..." not in told.removeprefix(told.split("\n")[0])
     assert "free one is picked" in dragoman("simulator", "--help").stdout

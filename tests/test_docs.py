@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from app.settings import settings_table
-from app.translate.compatibility import TABLES
+from app.translate.chat.compatibility import TABLES
 from app.translate.warnings import AT_THE_HEAD
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +59,7 @@ def test_links_lead_somewhere(document: str) -> None:
 
 def test_every_warning_that_the_translation_gives_is_explained() -> None:
     given = set()
-    for file in (ROOT / "app" / "translate").glob("*.py"):
+    for file in (ROOT / "app" / "translate").rglob("*.py"):
         given |= set(re.findall(r'\.warn\(\s*"([a-z_]+)"', file.read_text()))
     declared = {
         code for code in AT_THE_HEAD if code not in ("schema_map_lossy", "schema_not_enforced", "schema_too_complex")

@@ -8,15 +8,15 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from app import metrics
-from app.api import endpoint
+from app.access.endpoint import endpoint
 from app.blueprints.chat_explain import explanation
 from app.blueprints.chat_request import ChatRequest, chat_request_of
 from app.blueprints.chat_stream import ChatStream
 from app.blueprints.json_body import is_switched_on, json_body
 from app.schemas.chat import ChatCompletionSchema, ChatRequestSchema, FlatChatCompletionSchema, chat_request
+from app.serve import metrics
 from app.translate import exact_json
-from app.translate.response import to_chat_completion
+from app.translate.chat.response import to_chat_completion
 from app.upstream import choices
 from app.upstream.answer import Answer
 from app.upstream.client import understanding

@@ -7,7 +7,7 @@ from typing import Any
 from app.blueprints.chat_request import chat_request_of
 from app.errors import InvalidRequest
 from app.schemas.chat import chat_request
-from app.translate.explain import explained
+from app.translate.chat.explain import explained
 from app.upstream.pool import Plan, label
 
 

@@ -9,18 +9,19 @@ from typing import Any
 
 from flask import g, request
 
-from app import metrics
 from app.blueprints.errors import request_id
 from app.blueprints.json_body import is_switched_on
 from app.errors import UpstreamError
+from app.serve import metrics
 from app.services import Services, Upstream, services, upstream
 from app.storage.config import ConfigSnapshot, Connection
 from app.storage.remembered import Scope
-from app.translate import memory
+from app.translate.chat import memory
+from app.translate.chat.legacy import with_tools
+from app.translate.chat.request import Options, to_message_params, user_of
 from app.translate.facts import ModelFacts
 from app.translate.learning import Lesson, lesson_of
-from app.translate.legacy import with_tools
-from app.translate.request import Options, Translation, to_message_params, user_of
+from app.translate.translation import Translation
 from app.upstream.answer import Answer
 from app.upstream.catalogue import Route
 from app.upstream.pool import Plan, in_order

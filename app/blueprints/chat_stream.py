@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 
 import orjson
 
-from app import metrics
 from app.errors import GatewayError, in_one_line
+from app.serve import metrics
 from app.translate import exact_json
-from app.translate.stream import StreamTranslator
-from app.translate.usage import to_completion_usage
+from app.translate.chat.stream import StreamTranslator
+from app.translate.chat.usage import to_completion_usage
 from app.upstream.answer import Answer
 from app.upstream.choices import Choices
 from app.upstream.client import KEEP_ALIVE_S, understanding

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import orjson
 from flask import Blueprint, Response, current_app, g, request
 
-from app.api import endpoint
+from app.access.endpoint import endpoint
 from app.blueprints.json_body import is_switched_on, json_body
 from app.errors import InvalidRequest, PreconditionFailed, shown
 from app.schemas.config import ConfigSchema, ConfigUpdateSchema

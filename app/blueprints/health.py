@@ -1,22 +1,18 @@
-"""Is it alive, is it ready, what has it counted, and what does its API look like."""
+"""Is it alive, is it ready, and what has it counted."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-import orjson
-from flask import Blueprint, Response, current_app, redirect, render_template
-from werkzeug.wrappers import Response as AnyResponse
+from flask import Blueprint, Response
 
-from app import metrics, worker_state
-from app.access import may_see_details
-from app.api import endpoint
-from app.blueprints.pages import this_app
+from app.access.callers import may_see_details
+from app.access.endpoint import endpoint
 from app.errors import DatabaseUnavailable
-from app.openapi import specification
 from app.schemas.health import AliveSchema, HealthSchema, ReadinessSchema
-from app.services import services
+from app.serve import metrics, worker_state
+from app.services import services, this_app
 
 blueprint = Blueprint("health", __name__)
 
@@ -85,21 +81,3 @@ def readyz() -> tuple[dict[str, Any], int]:
 def prometheus() -> Response:
     states = worker_state.all_workers(this_app())
     return Response(metrics.exposition(states), content_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-@blueprint.get("/openapi.json")
-@endpoint("anyone", "This description", answers={200: "application/json"})
-def openapi() -> Response:
-    return Response(orjson.dumps(specification(current_app)), mimetype="application/json")
-
-
-@blueprint.get("/docs")
-@endpoint("anyone", documented=False)
-def docs() -> str:
-    return render_template("docs.html", spec=specification(current_app))
-
-
-@blueprint.get("/")
-@endpoint("anyone", documented=False)
-def front_page() -> AnyResponse:
-    return redirect("/admin")

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, g, request
 
-from app.api import endpoint
+from app.access.endpoint import endpoint
 from app.errors import ModelNotFound
 from app.schemas.models import ModelListSchema, ModelSchema
 from app.services import services, upstream

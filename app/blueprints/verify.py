@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint
 
-from app.api import endpoint
+from app.access.endpoint import endpoint
 from app.blueprints.json_body import json_body
 from app.errors import InvalidRequest, NotFound
 from app.schemas.verify import VerifyAnswerSchema, VerifyRequestSchema

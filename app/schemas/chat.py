@@ -13,9 +13,9 @@ from marshmallow import INCLUDE, Schema, ValidationError, fields
 
 from app.errors import InvalidRequest, shown
 from app.schemas.base import invalid_request
-from app.translate.extensions import flattened
-from app.translate.reasoning import LEVELS
-from app.translate.request import SERVICE_TIERS
+from app.translate.chat.extensions import flattened
+from app.translate.chat.reasoning import LEVELS
+from app.translate.chat.request import SERVICE_TIERS
 
 MOST_CHOICES = 8
 MOST_STOPS = 64

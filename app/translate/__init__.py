@@ -1,12 +1,10 @@
-"""OpenAI's chat completions into Anthropic's Messages API and back, as pure functions on JSON values.
+"""What clients ask for into Anthropic's Messages API and back, as pure functions on JSON values.
 
-Out: request.py (the whole), messages.py (turns), assistant.py (what Claude itself said), content.py and native.py
-(parts), tools.py, forcing.py, search.py, reasoning.py, output_format.py and schema.py, sampling.py, caching.py,
-extensions.py, fields.py (what becomes of each top-level field), learning.py (what refusals teach).
+A package for each language that clients speak: chat/. What is Claude's own, whoever asks, stands here.
 
-Back: stream.py (events to chunks), accumulate.py (events to one message), response.py (messages to a completion),
-continuation.py (answers of several messages), thinking.py and memory.py (thinking that comes back), usage.py,
-stop_reason.py, errors.py, headers.py, models.py.
+Out: content.py and native.py (parts), tools.py, search.py, schema.py, caching.py, facts.py and learning.py (what models
+take), notes.py and warnings.py (what could not be carried over), translation.py (what it all amounts to).
 
-To be read by people: explain.py and compatibility.py.
+Back: accumulate.py (events to one message), continuation.py (answers of several messages), thinking.py (thinking that
+comes back), text_filters.py and stops.py, stop_reason.py, usage.py, errors.py, headers.py, models.py.
 """

@@ -5,7 +5,7 @@ https://docs.anthropic.com/en/docs/build-with-claude/streaming
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.translate import exact_json
@@ -13,6 +13,8 @@ from app.translate.usage import merge_usage
 
 PARTIAL_JSON = "partial_json"
 """Extra key of an accumulated tool_use block: its arguments as the model wrote them, perhaps cut short."""
+LATE_WARNINGS = "gateway_warnings"
+"""Extra key of a message, or of a message_delta event: what the gateway has to tell of an answer's end."""
 
 _DELTA_FIELDS = {
     "text_delta": "text",
@@ -84,3 +86,8 @@ class MessageAccumulator:
     @property
     def block_count(self) -> int:
         return len(self.message.get("content") or ())
+
+
+def shown_content(content: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Claude's own blocks, without what the gateway keeps beside them."""
+    return [{name: value for name, value in block.items() if name != PARTIAL_JSON} for block in content]

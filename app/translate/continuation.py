@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.translate.request import ReplyContext
-from app.translate.response import LATE_WARNINGS, shown_content
+from app.translate.accumulate import LATE_WARNINGS, shown_content
+from app.translate.translation import ReplyContext
 from app.translate.usage import summed
 
 MOST_CONTINUATIONS = 5

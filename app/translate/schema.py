@@ -16,6 +16,9 @@ import orjson
 
 Schema = dict[str, Any]
 
+WRAPPER = "result"
+"""The property that a root which is no object is wrapped in: Claude enforces objects only."""
+
 MOST_OPTIONAL = 24
 MOST_UNIONS = 16
 MOST_STRICT_TOOLS = 20

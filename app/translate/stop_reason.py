@@ -1,4 +1,4 @@
-"""Why an answer ended, in OpenAI's words.
+"""How an answer ended, and what that has to tell.
 
 https://docs.anthropic.com/en/api/handling-stop-reasons
 """
@@ -8,22 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_FINISH_REASONS = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
 _WARNINGS = {"model_context_window_exceeded": "context_window_exceeded", "refusal": "refusal"}
 FAILED_SEARCH = "server_tool_failed"
 _DECLINED = "The model declined to answer."
-
-
-def finish_reason(stop_reason: str) -> str:
-    """`stop` for a reason that is not known."""
-    return _FINISH_REASONS.get(stop_reason, "stop")
 
 
 def checked_stop_reason(stop_reason: Any) -> str:
@@ -50,15 +37,3 @@ def has_failed_search(block: Mapping[str, Any]) -> bool:
 def refusal_text(stop_details: Mapping[str, Any] | None) -> str:
     explanation = (stop_details or {}).get("explanation")
     return explanation if isinstance(explanation, str) and explanation else _DECLINED
-
-
-def choice_extras(
-    stop_reason: str, stop_sequence: str | None, stop_details: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Fields beside `finish_reason`: OpenRouter's native_finish_reason, vLLM's stop_reason, a refusal's details."""
-    extras: dict[str, Any] = {"native_finish_reason": stop_reason}
-    if stop_sequence is not None:
-        extras["stop_reason"] = stop_sequence
-    if stop_details:
-        extras["stop_details"] = dict(stop_details)
-    return extras

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from app.translate.output_format import WRAPPER
+from app.translate.schema import WRAPPER
 from app.translate.stops import StopFilter
 
 _STRUCTURE = re.compile(r'["{}\[\]]')

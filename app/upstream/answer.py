@@ -8,10 +8,9 @@ from typing import Any
 
 from app.errors import UpstreamError
 from app.storage.config import Connection
-from app.translate.accumulate import MessageAccumulator
+from app.translate.accumulate import LATE_WARNINGS, MessageAccumulator
 from app.translate.continuation import Event, Parts
-from app.translate.request import Translation
-from app.translate.response import LATE_WARNINGS
+from app.translate.translation import Translation
 from app.upstream.client import Reply, understanding
 
 Reopen = Callable[[dict[str, Any]], Reply]

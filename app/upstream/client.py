@@ -21,7 +21,7 @@ from app.storage.config import Connection
 from app.translate import exact_json
 from app.translate.errors import scrubbed, to_upstream_error
 from app.translate.headers import to_client_headers
-from app.translate.request import Translation
+from app.translate.translation import Translation
 from app.upstream.events import Event, EventParser, InvalidEvent
 from app.upstream.health import OF_THE_ACCOUNT, Health, may_succeed_elsewhere
 from app.upstream.transport import BODY, Body, Transport

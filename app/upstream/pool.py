@@ -7,15 +7,14 @@ import logging
 import math
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from app import metrics
 from app.errors import IntegrationDisabled, ServiceUnavailable, UpstreamError, in_one_line
 from app.settings import Settings
 from app.storage.config import ConfigSnapshot, Connection
-from app.translate.request import Translation
+from app.translate.translation import Translation
 from app.upstream.answer import Answer
 from app.upstream.client import Limits, Reply, UpstreamClient
 from app.upstream.health import Out, bare, may_succeed_elsewhere
@@ -29,6 +28,8 @@ SECOND_ATTEMPT_AFTER_S = 0.25, 0.75
 Target = tuple[Connection, str]
 """A connection, and the id that the model has there."""
 Failure = tuple[Connection, UpstreamError]
+OnAttempt = Callable[[Connection, str], None]
+"""Told of each attempt how it went: `answered`, or a status."""
 
 
 class Request(Protocol):
@@ -65,8 +66,9 @@ class Plan:
 class Pool:
     """The clients of the configured connections, one each, made anew when a connection's settings change."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, on_attempt: OnAttempt = lambda connection, outcome: None) -> None:
         self._way_out = WayOut(settings)
+        self._on_attempt = on_attempt
         self._clients: dict[str, UpstreamClient] = {}
         self._configured: dict[str, Connection] = {}
 
@@ -138,7 +140,7 @@ class Pool:
             try:
                 answer = self._open_one(request, connection, limits, stream=stream, whole=whole, times=times)
             except UpstreamError as error:
-                metrics.count_attempt(connection, str(error.upstream_status or error.status))
+                self._on_attempt(connection, str(error.upstream_status or error.status))
                 if not may_succeed_elsewhere(error):
                     if not (may_ask_again and request.learn(connection, error)):
                         raise
@@ -158,7 +160,7 @@ class Pool:
                     # Nothing tells when an upstream has recovered; a client that leaves meanwhile ends this wait.
                     time.sleep(min(random.uniform(*SECOND_ATTEMPT_AFTER_S), left_s))
             else:
-                metrics.count_attempt(connection, "answered")
+                self._on_attempt(connection, "answered")
                 request.answered(connection)
                 return answer
         try:

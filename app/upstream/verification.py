@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app.errors import UpstreamError
 from app.storage.config import Connection
-from app.translate.request import API_VERSION, ReplyContext, Translation
+from app.translate.translation import API_VERSION, ReplyContext, Translation
 from app.upstream.catalogue import list_models
 from app.upstream.client import Limits, UpstreamClient
 from app.upstream.pool import Pool

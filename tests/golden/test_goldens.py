@@ -26,10 +26,11 @@ from app.simulator.refusal import Refusal
 from app.simulator.rules import Leniency
 from app.simulator.validator import validate
 from app.translate.accumulate import MessageAccumulator
+from app.translate.chat.request import Options, to_message_params
+from app.translate.chat.response import to_chat_completion
+from app.translate.chat.stream import StreamTranslator
 from app.translate.facts import facts_for
-from app.translate.request import Options, ReplyContext, Translation, to_message_params
-from app.translate.response import to_chat_completion
-from app.translate.stream import StreamTranslator
+from app.translate.translation import ReplyContext, Translation
 from app.upstream.catalogue import OVERLAY
 
 HERE = Path(__file__).parent

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app import access
-from app.blueprints.pages import odd_key
+from app.access import login_limits
 from app.errors import UpstreamError
+from app.pages.trying import odd_key
 from app.storage import audit
 from app.storage.connections import to_connections
 from tests.conftest import free_port
@@ -59,7 +59,7 @@ def test_without_a_token_no_form_does_anything(visitor):
 def test_too_many_failures_are_told_with_the_time_to_wait(visitor):
     stranger = Visitor(visitor.app)
     limits = visitor.app.extensions["dragoman.login_limits"]
-    for _ in range(int(access.FAILED_LOGINS_PER_USERNAME.split()[0])):
+    for _ in range(int(login_limits.FAILED_LOGINS_PER_USERNAME.split()[0])):
         limits.count("192.0.2.1", "ann")
     answer = stranger.sign_in()
     assert answer.status_code == 429

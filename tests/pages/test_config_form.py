@@ -2,9 +2,9 @@
 
 import pytest
 
-from app import forms
 from app.errors import InvalidRequest
-from app.forms import CONFIGS, KEYS, URLS
+from app.pages import forms
+from app.pages.forms import CONFIGS, KEYS, URLS
 from tests.pages.conftest import Form
 
 ONE, TWO = "sk-ant-api03-the-first-key-of-the-tests-1111", "sk-ant-api03-the-second-key-of-the-tests-2222"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from app.translate.accumulate import MessageAccumulator
-from app.translate.request import ReplyContext
-from app.translate.response import to_chat_completion
-from app.translate.stream import StreamTranslator
+from app.translate.chat.response import to_chat_completion
+from app.translate.chat.stream import StreamTranslator
+from app.translate.translation import ReplyContext
 from tests.recordings.recorded import FOLDER, events_of, recordings
 
 pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason=f"no recordings in {FOLDER}")

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from app.errors import DatabaseUnavailable
 from app.storage import database, remembered
 from app.storage.remembered import Scope, sweep
-from app.translate import memory
+from app.translate.chat import memory
 
 MINE = Scope("conn_1", "key_1", "claude-opus-5-5")
 THOUGHT = b'[{"type":"thinking","thinking":"a secret thought"}]'

@@ -8,8 +8,9 @@ import pytest
 
 from app.schemas.chat import chat_request
 from app.translate.caching import Caching
+from app.translate.chat.request import Options, to_message_params
 from app.translate.facts import ModelFacts
-from app.translate.request import Options, Translation, to_message_params
+from app.translate.translation import Translation
 
 FIVE, HOUR = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
 HI: list[Any] = [{"role": "user", "content": "hi"}]

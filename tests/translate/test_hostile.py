@@ -9,12 +9,13 @@ import pytest
 
 from app.errors import InvalidRequest
 from app.schemas.chat import chat_request
+from app.translate.chat.memory import remembered_names
+from app.translate.chat.request import Options, to_message_params
+from app.translate.chat.response import to_chat_completion
+from app.translate.chat.stream import StreamTranslator
 from app.translate.facts import facts_for
-from app.translate.memory import remembered_names
-from app.translate.request import Options, ReplyContext, Translation, to_message_params
-from app.translate.response import to_chat_completion
-from app.translate.stream import StreamTranslator
 from app.translate.text_filters import JsonFilter
+from app.translate.translation import ReplyContext, Translation
 from app.upstream.catalogue import OVERLAY
 
 HI: list[Any] = [{"role": "user", "content": "hi"}]

@@ -14,8 +14,9 @@ from app.schemas.chat import chat_request
 from app.simulator.models import catalogue
 from app.simulator.signatures import Binding, sign
 from app.simulator.validator import validate
+from app.translate.chat.request import Options, to_message_params
 from app.translate.facts import facts_for
-from app.translate.request import Options, Translation, to_message_params
+from app.translate.translation import Translation
 from app.upstream.catalogue import OVERLAY
 
 SIMULATED = catalogue()

@@ -11,9 +11,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from app.translate.accumulate import MessageAccumulator
-from app.translate.request import ReplyContext
-from app.translate.response import to_chat_completion
-from app.translate.stream import StreamTranslator
+from app.translate.chat.response import to_chat_completion
+from app.translate.chat.stream import StreamTranslator
+from app.translate.translation import ReplyContext
 from app.upstream.events import EventParser
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -10,9 +10,10 @@ import pytest
 
 from app.errors import UpstreamError
 from app.storage.connections import Connection
-from app.translate.request import ReplyContext, Translation
-from app.translate.response import LATE_WARNINGS, to_chat_completion
-from app.translate.stream import StreamTranslator
+from app.translate.accumulate import LATE_WARNINGS
+from app.translate.chat.response import to_chat_completion
+from app.translate.chat.stream import StreamTranslator
+from app.translate.translation import ReplyContext, Translation
 from app.upstream.answer import Answer
 from app.upstream.client import Reply
 

@@ -22,7 +22,7 @@ from app.settings import Settings
 from app.upstream import transport as module
 from app.upstream.transport import BODY, Body, Transport, WayOut
 from tests.conftest import ROOT, wait_for
-from tests.test_outbound import certificate
+from tests.upstream.test_outbound import certificate
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

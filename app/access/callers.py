@@ -1,0 +1,125 @@
+"""Who calls: by an API key from `Authorization: Bearer` or `x-api-key`, or by an admin's session."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from dataclasses import dataclass
+from typing import Literal
+
+from flask import current_app, request
+from flask_login import current_user
+
+from app.errors import Unauthenticated
+from app.services import this_app
+from app.storage import accounts
+from app.storage.keys import ClientKey
+
+FORWARDING_HEADERS = (
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_FORWARDED",
+    "HTTP_X_REAL_IP",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_VIA",
+)
+
+
+class MissingKey(Unauthenticated):
+    """OpenAI sends no code with it."""
+
+    code = None  # type: ignore[assignment]  # mypy infers str from the class between
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes this request. `who` names them in the audit log; `key` is None for a session."""
+
+    kind: Literal["anonymous", "client", "admin"] = "anonymous"
+    key: ClientKey | None = None
+    who: str = "anonymous"
+    username: str | None = None
+
+
+ANONYMOUS = Caller()
+
+
+def presented_key() -> str | None:
+    """The API key of this request, whatever it is worth."""
+    environ = request.environ
+    authorization: str = environ.get("HTTP_AUTHORIZATION", "")
+    if authorization[:7].lower() == "bearer ":
+        secret = authorization[7:].strip()
+        if secret:
+            return secret
+    secret = environ.get("HTTP_X_API_KEY", "").strip()
+    return secret or None
+
+
+def demanded_key() -> str:
+    secret = presented_key()
+    if secret is None:
+        raise MissingKey(
+            "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer "
+            "auth (i.e. Authorization: Bearer YOUR_KEY). The administrator of this gateway can give you one.",
+            headers={"www-authenticate": "Bearer"},
+        )
+    return secret
+
+
+def key_caller(secret: str) -> Caller:
+    key = current_app.extensions["dragoman"].keys.authenticate(secret)
+    if key is None:
+        anthropics = " This is a key of Anthropic's: programs use one of the gateway's own (sk-dgm-…)."
+        raise Unauthenticated(
+            "Incorrect API key provided."
+            + (anthropics if secret.startswith("sk-ant-") else "")
+            + " The administrator of this gateway can give you one.",
+            headers={"www-authenticate": "Bearer"},
+        )
+    return Caller(key.scope, key, f"key {key.name}")
+
+
+def session_caller() -> Caller | None:
+    """The signed-in admin, if there is one."""
+    if "HTTP_COOKIE" not in request.environ or not current_user.is_authenticated:
+        return None
+    username = current_user.admin.username
+    return Caller("admin", None, username, username)
+
+
+def may_see_details() -> bool:
+    """Whether /healthz and /readyz tell this caller more than a status: an admin, or METRICS_TOKEN."""
+    if _has_metrics_token():
+        return True
+    secret = presented_key()
+    if secret is not None:
+        key = current_app.extensions["dragoman"].keys.authenticate(secret)
+        return key is not None and key.scope == "admin"
+    return session_caller() is not None
+
+
+def may_read_metrics() -> bool:
+    if _has_metrics_token():
+        return True
+    if any(name in request.environ for name in FORWARDING_HEADERS) or presented_key() is not None:
+        return False
+    try:
+        peer = ipaddress.ip_address(request.environ.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return False
+    return (getattr(peer, "ipv4_mapped", None) or peer).is_loopback
+
+
+def _has_metrics_token() -> bool:
+    token = current_app.extensions["dragoman"].settings.metrics_token
+    secret = presented_key()
+    return bool(token and secret) and hmac.compare_digest(token.encode(), (secret or "").encode())
+
+
+def admin_exists() -> bool:
+    """Asked of the database until it is so once."""
+    known = current_app.extensions
+    if not known.get("dragoman.admin_exists"):
+        known["dragoman.admin_exists"] = accounts.any_exists(this_app())
+    return bool(known["dragoman.admin_exists"])

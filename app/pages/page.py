@@ -1,0 +1,98 @@
+"""What the pages of the web interface have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import orjson
+from flask import Response, g, redirect, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from app.command import command_in_our_folder
+from app.services import services
+from app.settings import ROOT
+from app.storage.accounts import SHORTEST_PASSWORD
+from app.storage.config import ConfigSnapshot
+from app.upstream.catalogue import OVERLAY
+
+LONGEST_PASSWORD = 1000
+LARGEST_ID = 2**31 - 1
+
+
+class Author(TypedDict):
+    """Who makes a change, as the storage layer wants to know."""
+
+    who: str
+    ip: str
+
+
+def author() -> Author:
+    return {"who": g.caller.who, "ip": request.remote_addr or ""}
+
+
+def see_other(place: str) -> AnyResponse:
+    """To the page that shows what a form did, so that a reload does not do it again."""
+    return redirect(place, 303)
+
+
+def wants_json() -> bool:
+    """A script of ours asks, which puts the answer into the page that is open."""
+    return request.accept_mimetypes.best == "application/json"
+
+
+def current_snapshot() -> ConfigSnapshot:
+    """As the database has it now: another worker may have saved a moment ago."""
+    services().config.refresh()
+    return services().config.snapshot
+
+
+def our_command(*arguments: str) -> str:
+    """As somebody types it on the gateway's machine, in Dragoman's folder."""
+    settings = services().settings
+    if not settings.dragoman_demo:
+        return command_in_our_folder(*arguments)
+    folder = settings.instance_path.resolve()
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    return f"INSTANCE_PATH={shown} {command_in_our_folder(*arguments)}"
+
+
+def password_errors(password: str, again: str, field: str = "password") -> dict[str, str]:
+    errors: dict[str, str] = {}
+    if len(password) < SHORTEST_PASSWORD:
+        errors[field] = f"Use at least {SHORTEST_PASSWORD} characters; a few words in a row make a good password."
+    elif len(password) > LONGEST_PASSWORD:
+        errors[field] = f"Use at most {LONGEST_PASSWORD} characters."
+    elif len(set(password)) < 4:
+        errors[field] = "This is too easy to guess; use more different characters."
+    elif password != again:
+        errors["again"] = "The two passwords differ. Type the same one twice."
+    return errors
+
+
+def usage_examples(secret: str, models: tuple[str, ...] | None) -> Mapping[str, str]:
+    """What the page with a new key needs for its lines to copy."""
+    url = f"{request.url_root}v1"
+    host = request.host.rsplit(":", 1)[0]
+    loopback = host in ("127.0.0.1", "localhost", "[::1]")
+    port = services().settings.port if ":" not in request.host else request.host.rsplit(":", 1)[1]
+    return {
+        "secret": secret,
+        "base_url": url,
+        "model": models[0] if models else _usual_model(),
+        "docker_url": f"{request.scheme}://host.docker.internal:{port}/v1" if loopback else "",
+    }
+
+
+def _usual_model() -> str:
+    active = [id for id, model in OVERLAY.items() if model["lifecycle"] == "active"]
+    return next((id for id in active if "sonnet" in id), active[0])
+
+
+def answer(found: Mapping[str, Any]) -> Response:
+    """For a script of ours."""
+    return Response(orjson.dumps(found), mimetype="application/json")
+
+
+def page(body: str, status: int = 200) -> Response:
+    return Response(body, status, mimetype="text/html")

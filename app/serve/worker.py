@@ -1,0 +1,158 @@
+"""gunicorn's gevent worker: when it stops it cuts no client off silently that still listens, and its own answers are
+OpenAI's envelope."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+import gevent
+import orjson
+from gevent.server import StreamServer
+from gevent.socket import socket as GeventSocket
+from gunicorn import util  # type: ignore[import-untyped]  # gunicorn comes without types
+from gunicorn.workers import ggevent  # type: ignore[import-untyped]  # as above
+
+from app.errors import GatewayError, InvalidRequest
+from app.serve import worker_state
+from app.upstream.waiting import ClientWatch
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.2
+_CLIENT_OPTIONS = (
+    (socket.TCP_USER_TIMEOUT, 120_000),  # ms: one that takes nothing in for so long is not there, or does not read
+    (socket.TCP_KEEPIDLE, 60),
+    (socket.TCP_KEEPINTVL, 15),
+    (socket.TCP_KEEPCNT, 4),
+)
+_SKIPPED_AT_ONCE = 256 * 1024
+_MOST_SKIPPED = 64 * 1024 * 1024
+LAST_WORDS_S = 2.0
+"""Before the master kills its workers: time for each running answer to say that it ends."""
+
+
+class Worker(ggevent.GeventWorker):  # type: ignore[misc]  # as above
+    max_requests: int
+    _replace_after = sys.maxsize
+
+    def init_process(self) -> None:
+        ggevent.StreamServer = _Server
+        util.write_error = write_error  # handle_error(), where all that is wrong with a request ends, calls it there
+        if self.cfg.workers == 1:
+            self._replace_after, self.max_requests = self.max_requests, sys.maxsize
+        super().init_process()
+
+    def run(self) -> None:
+        self._listeners = {listener: _Listener(listener.getsockname()) for listener in self.sockets}
+        gevent.spawn(self._end_in_time)
+        super().run()
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        own = _ClientSocket(client.family, client.type, client.proto, fileno=client.detach())
+        with suppress(OSError):  # a socket of another kind, or one that is gone already
+            for option, value in _CLIENT_OPTIONS:
+                own.setsockopt(socket.IPPROTO_TCP, option, value)
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        super().handle(self._listeners[listener], own, addr)
+
+    def handle_request(self, listener_name: str, req: Any, sock: Any, addr: Any) -> Any:
+        try:
+            # Not GeventWorker's, which goes on to the next request when a client that has left ended this one.
+            answer = super(ggevent.GeventWorker, self).handle_request(listener_name, req, sock, addr)
+            if not self._skip_rest_of(req):
+                raise StopIteration  # closes the connection
+            return answer
+        except (gevent.GreenletExit, SystemExit):
+            raise StopIteration from None
+        finally:
+            if self.nr >= self._replace_after:
+                self._replace_after = sys.maxsize
+                # gunicorn would start a successor only when this worker, the only one, has finished its last stream.
+                log.info("%d requests: asking for a successor", self.nr)
+                os.kill(self.ppid, signal.SIGHUP)
+
+    def _skip_rest_of(self, req: Any) -> bool:
+        """Of a body that was refused: whether its end was found. gunicorn would look for it in steps of a kilobyte, at
+        40 ms of CPU for each megabyte."""
+        if getattr(req.body.reader, "length", None) == 0:
+            return True
+        skipped = 0
+        with gevent.Timeout(self.cfg.keepalive, False), suppress(Exception):  # one that cannot be read is marked so
+            while skipped < _MOST_SKIPPED:
+                piece = req.body.read(_SKIPPED_AT_ONCE)
+                if not piece:
+                    return True
+                skipped += len(piece)
+        return False
+
+    def _end_in_time(self) -> None:
+        """gunicorn lets running requests finish for graceful_timeout, and then cuts them off."""
+        while self.alive:
+            gevent.sleep(LOOK_EVERY_S)  # a signal handler sets it, which may wake nobody
+        noticed = time.monotonic()
+        worker_state.is_stopping = True
+        allowed_s = float(self.cfg.graceful_timeout)
+        gevent.sleep(allowed_s - min(LAST_WORDS_S, allowed_s / 2) - LOOK_EVERY_S - (time.monotonic() - noticed))
+        ended = ClientWatch.end_all()
+        if ended:
+            log.warning("%d answers could not be finished in time and end with an error", ended)
+
+
+class _Listener:
+    """What a request asks of its listening socket, which may be closed before the request's turn comes."""
+
+    def __init__(self, name: Any) -> None:
+        self._name = name
+
+    def getsockname(self) -> Any:
+        return self._name
+
+
+class _ClientSocket(GeventSocket):  # type: ignore[misc]  # gevent comes without types here
+    """One system call for what fits into the kernel's buffer, as nearly all does; gevent asks for the buffer's size
+    each time."""
+
+    def sendall(self, data: bytes, flags: int = 0) -> None:
+        try:
+            try:
+                sent = self._sock.send(data, flags)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(data):
+                super().sendall(memoryview(data)[sent:], flags)
+        except TimeoutError as error:  # TCP_USER_TIMEOUT; gunicorn knows this name for a client that is gone
+            raise ConnectionResetError(errno.ECONNRESET, "the client takes nothing in") from error
+
+
+class _Server(StreamServer):  # type: ignore[misc]  # gevent comes without types here
+    """Who has been let in by the kernel when the worker stops is served like those before."""
+
+    def close(self) -> None:
+        if not self.closed:
+            self.stop_accepting()
+            with suppress(OSError):
+                while (waiting := self.do_read()) is not None:
+                    self.do_handle(*waiting)
+        super().close()
+
+
+def write_error(sock: Any, status: int, reason: str, message: str) -> None:
+    """Answers what cannot be routed: no request line, too many headers, two hosts."""
+    error = GatewayError("The gateway failed on this request.")
+    if status != 500:
+        said = message.strip(" '") or reason
+        error = InvalidRequest(said if len(said) <= 200 else f"{said[:200]}…")
+    body = orjson.dumps(error.body())
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nX-Gateway-Request-Id: req_gw_{os.urandom(12).hex()}\r\n\r\n"
+    )
+    util.write_nonblock(sock, head.encode("latin1") + body)

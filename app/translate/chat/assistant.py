@@ -1,0 +1,144 @@
+"""An assistant message into the blocks that Claude wrote: exactly those where they are known, else what can be seen.
+
+https://docs.anthropic.com/en/api/messages
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.errors import UntranslatableRequest, shown
+from app.translate.caching import to_cache_control
+from app.translate.chat import memory
+from app.translate.content import Block, is_blank, text_block, to_assistant_blocks
+from app.translate.native import note_betas
+from app.translate.notes import Notes
+from app.translate.thinking import interleaved, is_thinking, returned_thinking, without_thinking
+from app.translate.tools import CallIds, ToolNames, to_tool_input
+
+
+@dataclass
+class AssistantTurn:
+    """`members` are the indexes of the client's messages in it; `calls` holds (the client's id, the upstream's) of
+    each call, in order."""
+
+    members: list[int]
+    blocks: list[Block] = field(default_factory=list)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known of earlier answers: the exact blocks of some messages by index, and whether thinking may be sent
+    to this model at all."""
+
+    family: str
+    remembered: Mapping[int, list[Block]] = field(default_factory=dict)
+    replays_thinking: bool = True
+
+
+class AssistantTurns:
+    """Translates the assistant messages of one conversation, in order: ids of calls are unique over all of it."""
+
+    def __init__(self, history: History, names: ToolNames, notes: Notes) -> None:
+        self._history = history
+        self._names = names
+        self._notes = notes
+        self._ids = CallIds()
+
+    def translate(self, message: Mapping[str, Any], i: int) -> AssistantTurn:
+        """Raises UntranslatableRequest."""
+        path = f"messages[{i}]"
+        seen = to_assistant_blocks(message.get("content"), f"{path}.content", self._notes)
+        refusal = message.get("refusal")
+        calls = _calls(message, path)
+        if not seen and isinstance(refusal, str) and not is_blank(refusal):
+            seen.append(text_block(refusal))
+        if not seen and not calls and message.get("audio") is not None:
+            raise UntranslatableRequest(
+                "Claude models do not take audio.", param=f"{path}.audio", code="unsupported_value"
+            )
+        uses = [self._tool_use(call, f"{path}.tool_calls[{j}]") for j, call in enumerate(calls)]
+        blocks = self._exact(message, i, seen, uses) or self._of_what_is_seen(message, path, [*seen, *uses])
+        if not self._history.replays_thinking or all(is_thinking(block) for block in blocks):
+            blocks = without_thinking(blocks)  # thinking alone is no message
+        turn = AssistantTurn([i], [self._with_id(block, i, j) for j, block in enumerate(blocks)])
+        asked = [block["id"] for block in blocks if block["type"] == "tool_use"]
+        sent = [block["id"] for block in turn.blocks if block["type"] == "tool_use"]
+        turn.calls = [(str(client_id or ""), upstream_id) for client_id, upstream_id in zip(asked, sent, strict=True)]
+        control = to_cache_control(message, path)
+        last = next((n for n in reversed(range(len(turn.blocks))) if not is_thinking(turn.blocks[n])), None)
+        if control is not None and last is not None:
+            turn.blocks[last] = {**turn.blocks[last], "cache_control": control}
+        return turn
+
+    def _tool_use(self, call: Any, path: str) -> Block:
+        kind, called = _called(call, path)
+        if kind == "custom":
+            text = called.get("input")
+            given: dict[str, Any] = {"input": text if isinstance(text, str) else ""}
+        else:
+            given = to_tool_input(called.get("arguments"), f"{path}.function.arguments", self._notes)
+        return {
+            "type": "tool_use",
+            "id": call.get("id"),
+            "name": self._names.to_upstream(called["name"]),
+            "input": given,
+        }
+
+    def _exact(self, message: Mapping[str, Any], i: int, seen: list[Block], uses: list[Block]) -> list[Block] | None:
+        blocks = self._history.remembered.get(i)
+        has_ids = all(isinstance(use["id"], str) for use in uses)
+        if blocks is None or not has_ids or any(block["type"] != "text" for block in seen):
+            return None
+        calls = {use["id"]: (use["name"], use["input"]) for use in uses}
+        if len(calls) != len(uses) or not memory.matches(blocks, memory.visible_text(message.get("content")), calls):
+            return None
+        for block in blocks:
+            note_betas(block, self._notes)
+        return blocks
+
+    def _of_what_is_seen(self, message: Mapping[str, Any], path: str, seen: list[Block]) -> list[Block]:
+        if any(is_thinking(block) for block in seen):
+            return seen
+        return interleaved(returned_thinking(message, path, self._history.family), seen)
+
+    def _with_id(self, block: Block, message_index: int, block_index: int) -> Block:
+        if block["type"] != "tool_use":
+            return block
+        upstream_id = self._ids.to_upstream(block["id"], message_index, block_index)
+        return block if upstream_id == block["id"] else {**block, "id": upstream_id}
+
+
+def _calls(message: Mapping[str, Any], path: str) -> list[Any]:
+    calls = message.get("tool_calls")
+    if calls is None:
+        return []
+    if not isinstance(calls, list):
+        raise UntranslatableRequest(
+            f"{path}.tool_calls must be an array.", param=f"{path}.tool_calls", code="invalid_type"
+        )
+    return calls
+
+
+def _called(call: Any, path: str) -> tuple[str, Mapping[str, Any]]:
+    """(function or custom, what it holds): some clients leave the type out."""
+    if not isinstance(call, dict):
+        raise UntranslatableRequest(f"{path} must be an object.", param=path, code="invalid_type")
+    kind = call.get("type") or "function"
+    if kind not in ("function", "custom"):
+        raise UntranslatableRequest(
+            f"{path}.type is {shown(kind)}; accepted are 'function' and 'custom'.",
+            param=f"{path}.type",
+            code="invalid_value",
+        )
+    called = call.get(kind)
+    if not isinstance(called, dict) or not isinstance(called.get("name"), str) or not called["name"]:
+        raise UntranslatableRequest(
+            f"{path}.{kind} must be an object with a `name`.",
+            param=f"{path}.{kind}.name",
+            code="missing_required_parameter",
+        )
+    return kind, called

@@ -1,0 +1,131 @@
+"""A stream whose head went out before its answer began: signs of life first, then the answer or an error object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from app.blueprints.chat_stream import COMMENT, DONE, ChatStream
+from app.errors import UpstreamError
+from app.storage.connections import Connection
+from app.translate.translation import ReplyContext, Translation
+from app.upstream.answer import Answer
+from app.upstream.client import Reply
+from app.upstream.waiting import ClientWatch, Task
+
+OVERLOADED = UpstreamError("Overloaded.", status=503, type="server_error", code="overloaded")
+EVENTS: list[dict[str, Any]] = [
+    {"type": "message_start", "message": {"id": "msg_1", "model": "m", "content": [], "usage": {}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
+    {"type": "message_stop"},
+]
+
+
+class ReadyReply(Reply):
+    """An answer that is there already, in the given batches."""
+
+    def __init__(self, *batches: list[dict[str, Any]], error: UpstreamError | None = None) -> None:
+        self.connection = Connection("conn_1", 0, "https://upstream.example", "key")
+        self.translation = Translation({"messages": []}, {}, may_run_long=False, reply=ReplyContext())
+        self.closed = 0
+        self._batches = batches
+        self._error = error
+
+    def batches(self) -> Iterator[list[dict[str, Any]]]:
+        yield from self._batches
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def answer_of(reply: Reply) -> Answer:
+    def reopen(body: dict[str, Any]) -> Reply:
+        raise AssertionError("nothing is to be continued")
+
+    return Answer(reply, reopen, ends_at=0.0)
+
+
+class SlowOpening(Task[list[Answer]]):
+    """An opening that takes as long as it takes to ask it `waits` times."""
+
+    def __init__(self, outcome: Answer | UpstreamError, waits: int) -> None:
+        self.cancelled = False
+        self._result = outcome
+        self._waits = waits
+
+    def result(self, watch: ClientWatch, timeout_s: float | None) -> list[Answer]:
+        self._waits -= 1
+        if self._waits >= 0:
+            raise TimeoutError
+        if isinstance(self._result, UpstreamError):
+            raise self._result
+        return [self._result]
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def stream_of(outcome: Reply | UpstreamError, *, waits: int = 0) -> ChatStream:
+    result = answer_of(outcome) if isinstance(outcome, Reply) else outcome
+    return ChatStream(SlowOpening(result, waits), None, ClientWatch({}), remember=lambda answers: None)
+
+
+def test_comments_fill_the_time_until_the_answer_begins() -> None:
+    frames = list(stream_of(ReadyReply(EVENTS), waits=2).frames())
+    assert frames[:2] == [COMMENT, COMMENT]
+    assert len(frames) == 3
+    assert frames[2].endswith(DONE)
+
+
+def test_an_error_after_the_head_is_an_error_object_and_no_end() -> None:
+    frames = list(stream_of(OVERLOADED, waits=1).frames())
+    assert frames[0] == COMMENT
+    assert orjson.loads(frames[1].removeprefix(b"data: "))["error"]["code"] == "overloaded"
+    assert b"[DONE]" not in b"".join(frames)
+
+
+def test_events_that_arrive_together_are_one_write_and_silence_is_a_comment() -> None:
+    frames = list(stream_of(ReadyReply(EVENTS[:3], [], [{"type": "ping"}], EVENTS[3:])).frames())
+    assert frames[0].count(b"data: ") == 2
+    assert frames[1:3] == [COMMENT, COMMENT]
+    assert frames[3].count(b"data: ") == 2
+
+
+@pytest.mark.parametrize("cut", range(len(EVENTS)))
+def test_a_stream_that_breaks_off_anywhere_has_no_finish_and_no_done(cut: int) -> None:
+    text = b"".join(stream_of(ReadyReply(EVENTS[:cut], error=OVERLOADED)).frames())
+    assert b"[DONE]" not in text
+    assert b'"finish_reason":"' not in text
+    assert text.rstrip().endswith(b"}")
+    assert b'"error"' in text
+
+
+def test_an_answer_is_remembered_before_the_client_learns_that_it_is_complete() -> None:
+    remembered: list[Any] = []
+    reply = ReadyReply(EVENTS[:3], EVENTS[3:])
+    opening = SlowOpening(answer_of(reply), 0)
+    frames = ChatStream(opening, None, ClientWatch({}), remembered.append).frames()
+    assert b"[DONE]" not in next(frames)
+    assert remembered == []
+    assert next(frames).endswith(DONE)
+    assert remembered[0][0].message["content"] == [{"type": "text", "text": "Hello"}]
+
+
+def test_closing_ends_the_call_upstream_in_every_phase() -> None:
+    opening = SlowOpening(OVERLOADED, 1)
+    ChatStream(opening, None, ClientWatch({}), remember=lambda answers: None).close()
+    assert opening.cancelled
+    reply = ReadyReply(EVENTS)
+    answer = answer_of(reply)
+    stream = ChatStream(SlowOpening(answer, 0), [answer], ClientWatch({}), remember=lambda answers: None)
+    next(iter(stream.frames()))
+    stream.close()
+    assert reply.closed == 1
