@@ -22,7 +22,8 @@ from app.upstream.client import KEEP_ALIVE_S, understanding
 from app.upstream.waiting import ClientWatch, Task
 
 log = logging.getLogger(__name__)
-COMMENT = b": keep-alive\n\n"
+COMMENT = b": keep-alive\n"
+"""A line of its own and no blank one behind it, which would end an event: some clients then read one without data."""
 DONE = b"data: [DONE]\n\n"
 
 
@@ -72,6 +73,7 @@ class ChatStream:
         self._translator = translator = StreamTranslator(context, created=int(time.time()), choices=len(answers))
         self._choices = Choices(answers)
         batches = self._choices.batches()
+        written_at = time.monotonic()
         while True:
             with self._watch:
                 index, batch = next(batches)
@@ -83,7 +85,10 @@ class ChatStream:
                 self._ending = "complete"
                 yield frames + DONE
                 return
-            yield frames or COMMENT
+            now = time.monotonic()
+            if frames or now - written_at >= KEEP_ALIVE_S:
+                written_at = now
+                yield frames or COMMENT
 
     def close(self) -> None:
         self._watch.close()

@@ -224,10 +224,13 @@ class Reply:
             if not streamed:
                 self.message = _json_object(b"".join(iter(self._body.read, b"")))
                 if self.message.get("type") != "message":
-                    raise not_understood("it is no message")
+                    raise self._told_error(self.message) or not_understood("it is no message")
                 return
             while not any(event.get("type") != "ping" for event in self._first):
-                self._first += self._parsed(self._body.read())
+                data = self._body.read()
+                if not data:
+                    raise self._told_error(_value_of(self._parser.rest)) or _cut_short()
+                self._first += self._parsed(data)
         except httpx2.TransportError as error:
             raise _disconnected(error) from error
         failed = next((e for e in self._first if e.get("type") == "error"), None)
@@ -297,6 +300,11 @@ class Reply:
             while (left_s := ends_at - time.monotonic()) > 0 and self._body.read_within(left_s):
                 pass
 
+    def _told_error(self, value: Any) -> UpstreamError | None:
+        """Of an error that relays send as JSON with the status 200."""
+        is_error = isinstance(value, dict) and isinstance(value.get("error"), dict)
+        return self._error_event(value) if is_error else None
+
     def _error_event(self, event: Event) -> UpstreamError:
         return to_upstream_error(
             200,
@@ -360,11 +368,16 @@ def _lower_case(headers: httpx2.Headers) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _json_object(raw: bytes) -> dict[str, Any]:
+def _value_of(raw: bytes) -> Any:
+    """None where it is no JSON."""
     try:
-        value = exact_json.loads(raw.decode())
+        return exact_json.loads(raw.decode())
     except ValueError:
-        value = None
+        return None
+
+
+def _json_object(raw: bytes) -> dict[str, Any]:
+    value = _value_of(raw)
     if not isinstance(value, dict):
         raise not_understood("it is not a JSON object")
     return value

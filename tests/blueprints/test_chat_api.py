@@ -343,10 +343,11 @@ def test_a_long_silence_is_filled_with_comments_and_still_answered(module_gatewa
         ENABLE_ANTHROPIC_API="true",
         ANTHROPIC_API_KEYS="sk-ant-test",
         ANTHROPIC_API_BASE_URLS=simulator,
-        IDLE_TIMEOUT_S="1",
+        IDLE_TIMEOUT_S="12",
     )
     text = post(started, model="sim-stall-pings", stream=True).text
-    assert ": keep-alive\n\n" in text
+    assert text.count(": keep-alive\n") == 1  # however often the upstream gives a sign of life
+    assert ": keep-alive\n\n" not in text
     error = orjson.loads(text.strip().split("data: ")[-1])["error"]
     assert error["code"] == "upstream_timeout"
     assert "[DONE]" not in text

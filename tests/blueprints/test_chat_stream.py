@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from app.blueprints import chat_stream
 from app.blueprints.chat_stream import COMMENT, DONE, ChatStream
 from app.errors import UpstreamError
 from app.storage.connections import Connection
@@ -92,11 +93,35 @@ def test_an_error_after_the_head_is_an_error_object_and_no_end() -> None:
     assert b"[DONE]" not in b"".join(frames)
 
 
-def test_events_that_arrive_together_are_one_write_and_silence_is_a_comment() -> None:
-    frames = list(stream_of(ReadyReply(EVENTS[:3], [], [{"type": "ping"}], EVENTS[3:])).frames())
-    assert frames[0].count(b"data: ") == 2
+def test_events_that_arrive_together_are_one_write() -> None:
+    frames = list(stream_of(ReadyReply(EVENTS[:3], EVENTS[3:])).frames())
+    assert [frame.count(b"data: ") for frame in frames] == [2, 2]
+
+
+SILENT = ReadyReply(EVENTS[:3], [], [{"type": "ping"}], EVENTS[3:])
+
+
+def test_what_tells_the_client_nothing_is_a_comment_once_it_is_time_for_a_sign_of_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chat_stream, "KEEP_ALIVE_S", 0.0)
+    frames = list(stream_of(SILENT).frames())
     assert frames[1:3] == [COMMENT, COMMENT]
-    assert frames[3].count(b"data: ") == 2
+    assert len(frames) == 4
+
+
+def test_before_that_nothing_is_written() -> None:
+    frames = list(stream_of(SILENT).frames())
+    assert COMMENT not in frames
+    assert b"" not in frames  # which would end a chunked body
+    assert len(frames) == 2
+
+
+def test_a_comment_ends_no_event() -> None:
+    """openai-go before 3.43 takes a blank line behind a comment for an event without data."""
+    text = b"".join(stream_of(ReadyReply(EVENTS), waits=3).frames())
+    assert text.startswith(b": keep-alive\n: keep-alive\n: keep-alive\ndata: {")
+    assert all(b"data: " in event for event in text.removesuffix(b"\n\n").split(b"\n\n"))
 
 
 @pytest.mark.parametrize("cut", range(len(EVENTS)))

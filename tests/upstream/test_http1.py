@@ -58,6 +58,21 @@ def test_a_chunked_body_is_not_complete_before_its_last_byte() -> None:
     assert not decoder.is_complete
 
 
+@pytest.mark.parametrize(
+    "blank", [b"data:", b"data: ", b"data", b"data:\ndata:", b"data: [DONE]", b"event: ping", b":", b""]
+)
+def test_blank_data_is_no_event(blank: bytes) -> None:
+    assert EventParser().feed(blank + b'\n\ndata: {"type":"ping"}\n\n') == [{"type": "ping"}]
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_a_byte_order_mark_is_skipped_wherever_it_is_cut(at: int) -> None:
+    text = b'\xef\xbb\xbfdata: {"type":"ping"}\n\n'
+    parser = EventParser()
+    pieces = [piece for piece in (text[:at], text[at:]) if piece]
+    assert [event for piece in pieces for event in parser.feed(piece)] == [{"type": "ping"}]
+
+
 @pytest.mark.parametrize("bad", [b"zz\r\n", b"-5\r\n", b"\r\n", b"5\r\nhellooo\r\n", b"1" * 70_000])
 def test_what_is_no_chunked_coding_is_refused(bad: bytes) -> None:
     with pytest.raises(BadResponse):

@@ -50,6 +50,23 @@ ANSWERS: dict[str, tuple[int, bytes]] = {
     "delta-without-index": (200, sse(START, {"type": "content_block_delta", "delta": {"type": "input_json_delta"}})),
     "error-echo": (200, sse(START, {"type": "error", "error": {"type": "api_error", "message": f"key {SECRET}"}})),
 }
+OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded, come back later"}}
+WHOLE = (
+    START,
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
+    {"type": "message_stop"},
+)
+ANSWERS |= {
+    "error-within-200": (200, orjson.dumps(OVERLOADED)),
+    "openai-error-within-200": (200, orjson.dumps({"error": {"message": "The relay is full", "type": "relay"}})),
+    "done-line": (200, sse(*WHOLE, b"[DONE]")),
+    "garbage-behind-the-end": (200, sse(*WHOLE, b"{never")),
+    "blank-data": (200, sse(WHOLE[0], b"", *WHOLE[1:3], b" ", *WHOLE[3:])),
+    "byte-order-mark": (200, b"\xef\xbb\xbf" + sse(*WHOLE)),
+}
 MODELS: Any = [
     {"id": "ok", "capabilities": ["vision"], "created_at": 1_700_000_000, "max_tokens": "many", "display_name": 5},
     {"id": "odder", "capabilities": {"thinking": [], "effort": True}, "created_at": "soon"},
@@ -60,7 +77,8 @@ MODELS: Any = [
 class Odd(BaseHTTPRequestHandler):
     def answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("content-type", "text/event-stream" if body.startswith(b"data:") else "application/json")
+        is_stream = body.removeprefix(b"\xef\xbb\xbf").startswith(b"data:")
+        self.send_header("content-type", "text/event-stream" if is_stream else "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -133,6 +151,32 @@ def test_an_answer_that_makes_no_sense_is_an_error_without_secrets(
     for secret in (SECRET, "team-secret-1"):
         assert secret not in text
         assert secret not in str(answer.headers)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("model", "code", "words"),
+    [("error-within-200", "overloaded", "come back later"), ("openai-error-within-200", "relay", "The relay is full")],
+)
+def test_an_error_within_a_200_keeps_its_words(
+    client: FlaskClient, model: str, stream: bool, code: str, words: str
+) -> None:
+    answer = ask(client, model, stream=stream)
+    assert answer.status_code >= 500
+    assert answer.json["error"]["code"] == code
+    assert words in answer.json["error"]["upstream"]["message"]
+
+
+@pytest.mark.parametrize("model", ["done-line", "garbage-behind-the-end", "blank-data", "byte-order-mark"])
+def test_a_stream_is_read_as_the_standard_has_it(client: FlaskClient, model: str) -> None:
+    """Blank data is no event, nor is [DONE]; what stands behind the end of the message is not read."""
+    answer = ask(client, model, stream=True)
+    text = answer.text
+    answer.close()
+    assert '"content":"Hello"' in text
+    assert '"finish_reason":"stop"' in text
+    assert text.endswith("data: [DONE]\n\n")
+    assert "error" not in text
 
 
 def test_models_described_oddly_are_listed_and_used_all_the_same(client: FlaskClient) -> None:
