@@ -110,6 +110,11 @@ class RequestTooLarge(InvalidRequest):
     code = "request_too_large"
 
 
+class UnsupportedMediaType(InvalidRequest):
+    status = 415
+    code = "unsupported_media_type"
+
+
 class TooManyRequests(InvalidRequest):
     status = 429
     type = "rate_limit_error"

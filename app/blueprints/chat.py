@@ -58,7 +58,7 @@ def create_flat_chat_completion() -> Response:
 
 def _complete(*, flat: bool) -> Response:
     started = time.monotonic()
-    body = json_body()
+    body = json_body(mends_text=True)
     if is_switched_on("explain", request.args.get("explain", "0")):
         return Response(exact_json.dumps(explanation(body)), mimetype="application/json")
     asked = chat_request(body)

@@ -166,5 +166,6 @@ def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
         refusal_finish=values["REFUSAL_FINISH"],
         always_usage=values["ALWAYS_USAGE"],
         betas=request.headers.get("anthropic-beta", ""),
+        has_mended_text=g.get("has_mended_text", False),
     )
     return ChatRequest(request_id(), asked, route, snapshot, options, caller, gateway, claude)

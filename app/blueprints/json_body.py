@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
-from flask import current_app, request
+from flask import current_app, g, request
 
+from app.blueprints.content_encoding import decoded
 from app.blueprints.errors import body_too_large
 from app.errors import InvalidRequest, shown
 from app.translate.tools import is_deeper_than
@@ -14,8 +16,12 @@ from app.translate.tools import is_deeper_than
 MAX_DEPTH = 200
 
 
-def json_body(max_depth: int = MAX_DEPTH) -> dict[str, Any]:
-    """Raises InvalidRequest or RequestTooLarge. The declared content type does not matter: clients forget it."""
+def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[str, Any]:
+    """The declared content type does not matter: clients forget it. With `mends_text` halves of characters are replaced
+    instead of refused, and `g.has_mended_text` says so.
+
+    Raises InvalidRequest, RequestTooLarge or UnsupportedMediaType.
+    """
     limit = current_app.config["MAX_CONTENT_LENGTH"]
     length = request.content_length
     if length is not None and length > limit:
@@ -23,17 +29,50 @@ def json_body(max_depth: int = MAX_DEPTH) -> dict[str, Any]:
     raw = request.get_data(cache=False)
     if length is None and len(raw) >= limit:  # of a chunked body Werkzeug reads that much and is silent on the rest
         raise body_too_large()
+    encodings = request.environ.get("HTTP_CONTENT_ENCODING")
+    if encodings:
+        raw = decoded(raw, encodings, limit)
+        if len(raw) > limit:
+            raise body_too_large()
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(
-            f"We could not parse the JSON body of your request. {error.msg} (line {error.lineno} column {error.colno})."
-        ) from error
+        body = _second_reading(raw, error, mends_text)
     if not isinstance(body, dict):
         raise InvalidRequest("We could not parse the JSON body of your request. It must be a JSON object.")
     if raw.count(b"{") + raw.count(b"[") > max_depth and is_deeper_than(body, max_depth):
         raise InvalidRequest(f"The JSON body of your request is nested more than {max_depth} levels deep.")
     return body
+
+
+def _second_reading(raw: bytes, error: orjson.JSONDecodeError, mends_text: bool) -> Any:
+    """Of what orjson refused: behind a byte order mark, or with halves of characters, which JavaScript's strings may
+    hold when they are cut. Raises InvalidRequest in words that say what is wrong."""
+    raw = raw.removeprefix(_BYTE_ORDER_MARK)
+    try:
+        raw.decode()
+    except UnicodeDecodeError as wrong:
+        raise InvalidRequest(
+            f"The body of your request is not UTF-8, as JSON has to be: byte {wrong.start} is 0x{raw[wrong.start]:02x}."
+        ) from error
+    mended = _ESCAPE.sub(_without_half, raw)
+    g.has_mended_text = mends_text and mended != raw
+    try:
+        return orjson.loads(mended if mends_text else raw)
+    except orjson.JSONDecodeError as still:
+        raise InvalidRequest(
+            f"We could not parse the JSON body of your request. {still.msg} (line {still.lineno} column {still.colno})."
+        ) from still
+
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_HALVES = (rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_ESCAPE = re.compile(rb"%b%b|(%b|%b)|\\." % (*_HALVES, *_HALVES), re.DOTALL)
+"""A whole pair of surrogates, half a pair, or any other escape, so that an escaped backslash is none."""
+
+
+def _without_half(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if escape[1] else escape[0]
 
 
 def is_switched_on(name: str, value: str) -> bool:

@@ -35,6 +35,7 @@ AT_THE_HEAD: Mapping[str, str] = {
     "strict_dropped": "A strict tool's schema cannot be enforced; the tool works without.",
     "system_as_user": "There was no user message; the last system message took its place.",
     "temperature_clamped": "Claude's temperature goes up to 1.",
+    "text_mended": "The request held halves of characters (lone surrogates); U+FFFD stands in their places.",
     "thinking_dropped_for_forced_tool": "The model cannot think and be forced to call a tool; it does not think.",
     "thinking_dropped_small_max_tokens": "`max_tokens` leaves no room for a thinking budget; the model does not think.",
     "thinking_rewritten": "The model does not take this form of `thinking`; the nearest one was sent.",

@@ -59,6 +59,8 @@ class Options:
     always_usage: bool = False
     betas: str = ""
     """The client's header `anthropic-beta`."""
+    has_mended_text: bool = False
+    """Halves of characters in the body have been replaced."""
     replays_thinking: bool = True
     may_think: bool = True
     enforces_schemas: bool = True
@@ -77,6 +79,8 @@ def to_message_params(
     """
     notes = Notes(strict=options.strict)
     check_fields(request, notes)
+    if options.has_mended_text:
+        notes.warn("text_mended", "messages", "Halves of characters (lone surrogates) were replaced by U+FFFD.")
     calls_functions = uses_functions(request)
     request = with_tools(request)
     names = ToolNames(reserved_names(request))

@@ -1,0 +1,72 @@
+"""Bodies that come compressed, as agents and proxies send large ones. https://www.rfc-editor.org/rfc/rfc9110#section-8.4"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable, Mapping
+
+from app.errors import InvalidRequest, UnsupportedMediaType, shown
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_LARGEST_WINDOW_LOG = 23  # 8 MB, https://www.rfc-editor.org/rfc/rfc9659
+
+
+def decoded(raw: bytes, encodings: str, limit: int) -> bytes:
+    """`raw` without the codings that the header Content-Encoding names; more than `limit` bytes when it holds more.
+
+    Raises UnsupportedMediaType for a coding that is not known, InvalidRequest for what is not coded so.
+    """
+    for name in reversed([part.strip().lower() for part in encodings.split(",")]):
+        if name in ("", "identity"):
+            continue
+        decode = _DECODERS.get(name)
+        if decode is None:
+            raise UnsupportedMediaType(
+                f"Content-Encoding is {shown(name)}; accepted are {_ACCEPTED}.",
+                param="Content-Encoding",
+                headers={"accept-encoding": _ACCEPTED},
+            )
+        try:
+            raw, is_whole = decode(raw, limit + 1)
+        except (zlib.error, zstd.ZstdError) as error:
+            raise _malformed(name, str(error)) from error
+        if len(raw) > limit:
+            return raw
+        if not is_whole:
+            raise _malformed(name, "it is cut short, or something stands behind its end")
+    return raw
+
+
+def _malformed(name: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The body of your request could not be decoded as {name} (Content-Encoding): {reason}.",
+        param="Content-Encoding",
+    )
+
+
+def _inflated(raw: bytes, most: int) -> tuple[bytes, bool]:
+    """gzip, or what is called deflate: zlib's format by the standard, without its head from some clients."""
+    is_headless = raw[:1] != b"\x1f" and (len(raw) < 2 or raw[0] & 0x0F != 8 or (raw[0] << 8 | raw[1]) % 31)
+    stream = zlib.decompressobj(wbits=-15 if is_headless else 47)
+    data = stream.decompress(raw, most)
+    return data, stream.eof and not stream.unused_data
+
+
+def _unzstd(raw: bytes, most: int) -> tuple[bytes, bool]:
+    stream = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _LARGEST_WINDOW_LOG})
+    data = stream.decompress(raw, most)
+    return data, stream.eof and not stream.unused_data
+
+
+_DECODERS: Mapping[str, Callable[[bytes, int], tuple[bytes, bool]]] = {
+    "gzip": _inflated,
+    "x-gzip": _inflated,
+    "deflate": _inflated,
+    "zstd": _unzstd,
+}
+_ACCEPTED = "gzip, deflate, zstd"

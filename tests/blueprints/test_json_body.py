@@ -1,0 +1,152 @@
+"""What may stand around the JSON of a request's body: compression, a byte order mark, halves of characters."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from backports import zstd
+from flask.testing import FlaskClient
+
+from tests.conftest import ADMIN, CLIENT, AppMaker
+
+HI: dict[str, Any] = {"model": "claude-sonnet-5", "messages": [{"role": "user", "content": "hi"}]}
+BODY = orjson.dumps(HI)
+LIMIT = 10_000
+
+
+@pytest.fixture
+def client(make_app: AppMaker) -> FlaskClient:
+    environment = {"ENABLE_ANTHROPIC_API": "true", "ANTHROPIC_API_KEYS": "sk-ant-of-these-tests"}
+    return make_app(runtime=environment, max_body_bytes=LIMIT).test_client()
+
+
+def ask(client: FlaskClient, body: bytes, encoding: str = "", **headers: str) -> Any:
+    coded = {"content-encoding": encoding} if encoding else {}
+    return client.post("/v1/chat/completions?explain=1", data=body, headers={**CLIENT, **coded, **headers})
+
+
+def said(answer: Any) -> str:
+    """What Claude would be told last."""
+    assert answer.status_code == 200, answer.json
+    assert answer.json["refused"] is None, answer.json["refused"]
+    text: str = answer.json["request"]["body"]["messages"][-1]["content"][-1]["text"]
+    return text
+
+
+def raw_deflate(data: bytes) -> bytes:
+    made = zlib.compressobj(wbits=-15)
+    return made.compress(data) + made.flush()
+
+
+CODED: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("gzip", gzip.compress),
+    ("GZIP", gzip.compress),
+    ("x-gzip", gzip.compress),
+    ("deflate", zlib.compress),
+    ("deflate", raw_deflate),
+    ("zstd", zstd.compress),
+    ("identity", bytes),
+    ("gzip, zstd", lambda data: zstd.compress(gzip.compress(data))),
+]
+
+
+@pytest.mark.parametrize(("encoding", "compress"), CODED)
+def test_a_compressed_body_is_read(client: FlaskClient, encoding: str, compress: Callable[[bytes], bytes]) -> None:
+    assert said(ask(client, compress(BODY), encoding)) == "hi"
+
+
+@pytest.mark.parametrize("encoding", ["br", "compress", "gzip, br", "aes128gcm"])
+def test_another_coding_is_a_415_that_names_what_is_taken(client: FlaskClient, encoding: str) -> None:
+    answer = ask(client, BODY, encoding)
+    assert answer.status_code == 415
+    assert answer.json["error"]["param"] == "Content-Encoding"
+    assert answer.json["error"]["code"] == "unsupported_media_type"
+    assert answer.headers["accept-encoding"] == "gzip, deflate, zstd"
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [c for c in CODED if "," not in c[0] and c[0] != "identity"])
+def test_what_is_not_coded_so_is_a_400(client: FlaskClient, encoding: str, compress: Callable[[bytes], bytes]) -> None:
+    whole = compress(BODY)
+    for body in (b"", BODY, whole[: len(whole) // 2], whole + b"and more"):
+        answer = ask(client, body, encoding)
+        assert answer.status_code == 400, body
+        assert answer.json["error"]["param"] == "Content-Encoding"
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [c for c in CODED if c[0] != "identity"])
+def test_a_small_body_that_is_large_when_decoded_is_too_large(
+    client: FlaskClient, encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    bomb = compress(b" " * 5_000_000 + BODY)
+    assert len(bomb) < LIMIT
+    answer = ask(client, bomb, encoding)
+    assert answer.status_code == 413
+    assert said(ask(client, compress(b" " * 9_000 + BODY), encoding)) == "hi"
+
+
+def test_a_window_larger_than_the_standard_allows_is_not_reserved(client: FlaskClient) -> None:
+    head = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
+    greedy = head.compress(BODY) + head.flush()
+    answer = ask(client, greedy, "zstd")
+    assert answer.status_code == 400
+    assert "zstd" in answer.json["error"]["message"]
+
+
+def test_a_byte_order_mark_is_skipped(client: FlaskClient) -> None:
+    assert said(ask(client, b"\xef\xbb\xbf" + BODY)) == "hi"
+
+
+@pytest.mark.parametrize(("text", "place"), [("Größe", "0xf6"), ("10 €", "0x80")])
+def test_what_is_not_utf_8_is_called_so(client: FlaskClient, text: str, place: str) -> None:
+    answer = ask(client, BODY.decode().replace("hi", text).encode("cp1252"))
+    assert answer.status_code == 400
+    assert "not UTF-8" in answer.json["error"]["message"]
+    assert place in answer.json["error"]["message"]
+
+
+HALVES = [
+    (r"a\ud83d", "a\ufffd"),
+    (r"\ude00b", "\ufffdb"),
+    (r"\uD83D\uD83D\uDE00", "\ufffd\U0001f600"),
+    (r"\ud83dx\ude00", "\ufffdx\ufffd"),
+    (r"\\ud83d\ud83d", "\\ud83d\ufffd"),
+    (r"\n\udfff\"", '\n\ufffd"'),
+    (r"\ud83d\n", "\ufffd\n"),
+    (r"\ud83d\\ude00", "\ufffd\\ude00"),
+]
+
+
+@pytest.mark.parametrize(("escaped", "text"), HALVES)
+def test_halves_of_characters_are_replaced_and_told(client: FlaskClient, escaped: str, text: str) -> None:
+    answer = ask(client, BODY.replace(b"hi", escaped.encode()))
+    assert said(answer) == text
+    assert [warning["code"] for warning in answer.json["warnings"]] == ["text_mended"]
+
+
+def test_whole_pairs_are_left_alone(client: FlaskClient) -> None:
+    answer = ask(client, b"\xef\xbb\xbf" + BODY.replace(b"hi", rb"\ud83d\ude00 \\ud83d"))
+    assert said(answer) == "\U0001f600 \\ud83d"
+    assert answer.json["warnings"] == []
+
+
+def test_strict_mode_refuses_halves(client: FlaskClient) -> None:
+    answer = ask(client, BODY.replace(b"hi", rb"\ud83d"), **{"x-gateway-strict": "true"})
+    assert answer.json["refused"]["status"] == 400
+
+
+@pytest.mark.parametrize("escaped", [r"\ud8", r"\ud8zz", r"\udz83", r"\uD83D\uDE0", "\\"])
+def test_what_is_no_json_stays_none(client: FlaskClient, escaped: str) -> None:
+    answer = ask(client, BODY.replace(b"hi", escaped.encode()))
+    assert answer.status_code == 400
+    assert "could not parse" in answer.json["error"]["message"]
+
+
+def test_the_configuration_takes_no_halves(client: FlaskClient) -> None:
+    answer = client.post("/config/update", data=rb'{"COMPAT": "\ud83d"}', headers=ADMIN)
+    assert answer.status_code == 400
+    assert "surrogate" in answer.json["error"]["message"]
