@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 import requests
@@ -29,6 +30,7 @@ from app.settings import Settings
 from app.storage import database
 from app.storage.migrate import upgrade
 
+hypothesis.settings.register_profile("long", max_examples=20_000)  # pytest --hypothesis-profile=long tests/translate
 ROOT = Path(__file__).resolve().parents[1]
 ADMIN = {"authorization": "Bearer admin-key-of-the-tests"}
 CLIENT = {"authorization": "Bearer client-key-of-the-tests"}

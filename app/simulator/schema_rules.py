@@ -87,8 +87,14 @@ class SchemaCheck:
                 fail(f"{path}.type", f"Unknown type: {kind}")
 
     def _values(self, node: dict[str, Any], path: str) -> None:
-        if any(isinstance(value, dict | list) for value in node.get("enum", ())):
-            fail(f"{path}.enum", "Only primitive values are supported")
+        types = types_of(node)
+        for key in ("enum", "const"):
+            values = node[key] if key == "enum" and key in node else [node[key]] if key in node else []
+            if not isinstance(values, list) or any(isinstance(value, dict | list) for value in values):
+                fail(f"{path}.{key}", "Only primitive values are supported")
+            for value in values:
+                if types and not any(fits(value, kind) for kind in types):
+                    fail(path, f"Invalid schema: {key.title()} value {value!r} does not match declared type {types}")
         if "format" in node and node["format"] not in FORMATS:
             fail(f"{path}.format", f"String format '{node['format']}' is not supported")
         if node.get("minItems", 0) not in (0, 1):
@@ -109,6 +115,15 @@ class SchemaCheck:
 def types_of(node: dict[str, Any]) -> list[str]:
     kind = node.get("type")
     return kind if isinstance(kind, list) else [] if kind is None else [kind]
+
+
+def fits(value: Any, kind: str) -> bool:
+    """Whether a primitive value is of a type."""
+    if isinstance(value, bool) or value is None:
+        return kind == ("null" if value is None else "boolean")
+    if isinstance(value, str):
+        return kind == "string"
+    return kind == "number" or (kind == "integer" and value == int(value))
 
 
 def check_schema(schema: Any, path: str) -> None:

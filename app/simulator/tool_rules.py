@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from app.simulator.draft_rules import check_draft
 from app.simulator.refusal import Refusal
 from app.simulator.rules import (
     Check,
@@ -131,15 +132,10 @@ def _custom(tool: dict[str, Any], place: int) -> str:
                 f"{path}.input_schema",
                 "input_schema does not support oneOf, allOf, anyOf, enum or not at the top level",
             )
-    if not isinstance(schema.get("properties") or {}, dict) or not _is_list_of_strings(schema.get("required") or []):
-        fail(f"{path}.input_schema", "JSON schema is invalid. It must match JSON Schema draft 2020-12")
+    check_draft(schema, f"{path}.input_schema")
     if tool.get("strict") is True:
         check_schema(schema, f"{path}.input_schema")
     return str(tool["name"])
-
-
-def _is_list_of_strings(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _hosted(tool: dict[str, Any], place: int, context: Context) -> str | None:

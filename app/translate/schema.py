@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
+from app.translate import exact_json
 
 Schema = dict[str, Any]
 
@@ -64,6 +64,17 @@ def normalise(schema: Any) -> Schema:
     return _Normaliser(schema).run()
 
 
+def normalised_arguments(schema: Any) -> Schema:
+    """The same of a tool's schema, whose values are objects. Raises Inexpressible."""
+    return _arguments(normalise(schema))
+
+
+def _arguments(made: Schema) -> Schema:
+    if made.get("type") != "object":
+        raise Inexpressible("", "its values are no objects")
+    return made
+
+
 class StrictBudget:
     """What the strict tools of one request may have in all. `reason` says why the last one did not fit."""
 
@@ -78,7 +89,7 @@ class StrictBudget:
             return None
         walk = _Normaliser(schema)
         try:
-            made = walk.run()
+            made = _arguments(walk.run())
         except Inexpressible as reason:
             self.reason = str(reason)
             return None
@@ -140,6 +151,8 @@ class _Normaliser:
         types = self._types(node, path)
         if node.get("nullable") is True and "null" not in types:
             types = [*types, "null"]
+        if ("enum" in node or "const" in node) and (types or node.keys() & {"anyOf", "oneOf"}):
+            node, types = _of_its_values(node, types)
         if len(types) > 1:
             return self._union_of_types(node, types, path)
         made = self._common(node, path)
@@ -242,7 +255,11 @@ class _Normaliser:
             values = node["enum"]
             if not isinstance(values, list) or any(isinstance(value, dict | list) for value in values):
                 raise Inexpressible(path, "enum holds more than strings, numbers, booleans and null")
+            if not values:
+                raise Inexpressible(path, "enum admits nothing")
             made["enum"] = values
+        if isinstance(node.get("const"), dict | list):
+            raise Inexpressible(path, "const is more than a string, a number, a boolean or null")
         words = [text for key in _TO_WORDS if key in node and (text := _in_words(key, node[key]))]
         if words:
             said = [made["description"]] if isinstance(made.get("description"), str) else []
@@ -295,6 +312,25 @@ class _Normaliser:
         return made
 
 
+def _of_its_values(node: Schema, declared: list[str]) -> tuple[Schema, list[str]]:
+    """A schema that lists its values, and their types, since the API refuses a value that is not of the declared one;
+    the list says more than a type, or alternatives, beside it."""
+    values = node["enum"] if "enum" in node else [node["const"]]
+    if not isinstance(values, list) or any(isinstance(value, dict | list) for value in values):
+        return node, declared
+    found = [_type_of(value) for value in values]
+    if "number" in (*declared, *found):
+        found = ["number" if kind == "integer" else kind for kind in found]
+    if node.get("nullable") is True:
+        found.append("null")
+    return {key: value for key, value in node.items() if key not in ("anyOf", "oneOf")}, list(dict.fromkeys(found))
+
+
+def _type_of(value: Any) -> str:
+    kinds = ("null", "boolean", "string", "integer", "number")
+    return next(kind for kind in kinds if _is_of_type(value, kind))
+
+
 def _fitting(kind: str, rest: Mapping[str, Any]) -> Schema:
     """Of a schema with several types, the part that speaks of `kind`."""
     own = {
@@ -328,4 +364,4 @@ def _in_words(key: str, value: Any) -> str | None:
         return None
     if (key == "minItems" and value in (0, 1)) or value is False:
         return None
-    return _TO_WORDS[key].format(value if isinstance(value, str) else orjson.dumps(value).decode())
+    return _TO_WORDS[key].format(value if isinstance(value, str) else exact_json.dumps(value).decode())

@@ -11,12 +11,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from app.errors import UntranslatableRequest, shown
 from app.translate import exact_json
 from app.translate.caching import mark_last, to_cache_control
 from app.translate.facts import ModelFacts
+from app.translate.json_schema import Renamed, modernised, with_names
 from app.translate.native import MCP_BETA
 from app.translate.notes import Notes
 from app.translate.schema import StrictBudget
@@ -50,6 +49,7 @@ class ToolNames:
 
     def __init__(self, reserved: Collection[str] = ()) -> None:
         self._original: dict[str, str] = {}
+        self._parameters: dict[str, Renamed] = {}
         self._reserved = frozenset(reserved)
 
     def to_upstream(self, name: str) -> str:
@@ -59,6 +59,21 @@ class ToolNames:
         mapped = f"{_NOT_IN_NAME.sub('_', name)[:57]}_{digest}"
         self._original[mapped] = name
         return mapped
+
+    def rename_parameters(self, tool: str, renamed: Renamed) -> None:
+        """`tool` is an upstream name, `renamed` its parameters that are called otherwise there."""
+        if renamed:
+            self._parameters[tool] = renamed
+
+    def to_upstream_input(self, tool: str, given: dict[str, Any]) -> dict[str, Any]:
+        """A call's arguments with the names that the tool of that upstream name has for them."""
+        renamed = self._parameters.get(tool)
+        return given if renamed is None else with_names(given, renamed)
+
+    @property
+    def parameters(self) -> dict[str, dict[str, str]]:
+        """By upstream name of the tool, its parameters' upstream names to the client's, of those that were altered."""
+        return {tool: {mapped: own for own, mapped in renamed.items()} for tool, renamed in self._parameters.items()}
 
     def original(self, mapped: str) -> str:
         return self._original.get(mapped, mapped)
@@ -231,7 +246,8 @@ def _described(tool: Any, path: str, kind: str) -> Mapping[str, Any]:
 def _to_function(tool: Mapping[str, Any], path: str, names: ToolNames, budget: StrictBudget, notes: Notes) -> Tool:
     function = _described(tool, path, "function")
     made: Tool = {"name": names.to_upstream(function["name"])}
-    schema, in_words = _input_schema(function.get("parameters"), f"{path}.function.parameters", notes)
+    schema, in_words, renamed = _input_schema(function.get("parameters"), f"{path}.function.parameters", notes)
+    names.rename_parameters(made["name"], renamed)
     description = "\n".join(text for text in (function.get("description"), in_words) if text)
     if description:
         made["description"] = description
@@ -322,13 +338,25 @@ def _to_native(tool: Mapping[str, Any], path: str, notes: Notes) -> Tool:
     return made
 
 
-def _input_schema(parameters: Any, param: str, notes: Notes) -> tuple[dict[str, Any], str]:
-    """An object schema without a union at its top (the API refuses both), and in words what that lost."""
+def _input_schema(parameters: Any, param: str, notes: Notes) -> tuple[dict[str, Any], str, Renamed]:
+    """An object schema of today's draft without a union at its top (the API refuses all others), in words what that
+    lost, and the properties that are called otherwise in it."""
     if parameters is None:
         parameters = {}
     if not isinstance(parameters, dict):
         raise UntranslatableRequest(f"{param} must be a JSON Schema object.", param=param, code="invalid_type")
-    schema = {k: v for k, v in parameters.items() if k not in ("$schema", "$id")}
+    modern = modernised(parameters)
+    schema = dict(modern.schema)
+    if modern.lost:
+        lost = ", ".join(modern.lost)
+        notes.warn("schema_rewritten", param, f"JSON Schema admits no such value of {lost}, which was left out.")
+    if modern.renamed:
+        altered = ", ".join(map(shown, modern.renamed))
+        notes.warn(
+            "parameters_renamed",
+            param,
+            f"Claude refuses these names of parameters, so they are altered on the way: {altered}.",
+        )
     unions = [word for word in UNION_WORDS if word in schema]
     in_words = ""
     if unions:
@@ -336,7 +364,7 @@ def _input_schema(parameters: Any, param: str, notes: Notes) -> tuple[dict[str, 
         schema, in_words = _without_top_unions(schema, unions)
     if "properties" not in schema:
         schema["properties"] = {}
-    return {"type": "object", **{k: v for k, v in schema.items() if k != "type"}}, in_words
+    return {"type": "object", **{k: v for k, v in schema.items() if k != "type"}}, in_words, modern.renamed
 
 
 def _without_top_unions(schema: dict[str, Any], unions: list[str]) -> tuple[dict[str, Any], str]:
@@ -358,7 +386,7 @@ def _without_top_unions(schema: dict[str, Any], unions: list[str]) -> tuple[dict
     lost = {word: value for word, value in removed.items() if word != "allOf"}
     if not lost:
         return schema, ""
-    return schema, f"The arguments must also satisfy this JSON Schema: {orjson.dumps(lost).decode()}"
+    return schema, f"The arguments must also satisfy this JSON Schema: {exact_json.dumps(lost).decode()}"
 
 
 def _object_schemas(value: Any) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ class ReplyContext:
     """Usage stands on the finish chunk, too, where the client did not ask for a chunk of its own."""
     tool_names: Mapping[str, str] | None = None
     """Upstream name to the client's, of the tools that had to be renamed."""
+    parameter_names: Mapping[str, Mapping[str, str]] | None = None
+    """By upstream name of the tool, upstream name to the client's, of the parameters that had to be renamed."""
     custom_tools: frozenset[str] = frozenset()
     """Upstream names of the tools that take free text."""
     text_is_call_of: str | None = None

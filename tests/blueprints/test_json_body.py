@@ -147,6 +147,6 @@ def test_what_is_no_json_stays_none(client: FlaskClient, escaped: str) -> None:
 
 
 def test_the_configuration_takes_no_halves(client: FlaskClient) -> None:
-    answer = client.post("/config/update", data=rb'{"COMPAT": "\ud83d"}', headers=ADMIN)
+    answer: Any = client.post("/config/update", data=rb'{"COMPAT": "\ud83d"}', headers=ADMIN)
     assert answer.status_code == 400
     assert "surrogate" in answer.json["error"]["message"]

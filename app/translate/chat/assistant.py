@@ -81,12 +81,9 @@ class AssistantTurns:
             given: dict[str, Any] = {"input": text if isinstance(text, str) else ""}
         else:
             given = to_tool_input(called.get("arguments"), f"{path}.function.arguments", self._notes)
-        return {
-            "type": "tool_use",
-            "id": call.get("id"),
-            "name": self._names.to_upstream(called["name"]),
-            "input": given,
-        }
+        name = self._names.to_upstream(called["name"])
+        given = self._names.to_upstream_input(name, given)
+        return {"type": "tool_use", "id": call.get("id"), "name": name, "input": given}
 
     def _exact(self, message: Mapping[str, Any], i: int, seen: list[Block], uses: list[Block]) -> list[Block] | None:
         blocks = self._history.remembered.get(i)

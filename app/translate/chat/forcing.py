@@ -13,7 +13,7 @@ from app.translate.chat.output_format import OutputFormat
 from app.translate.content import Block, text_block
 from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
-from app.translate.schema import Inexpressible, normalise
+from app.translate.schema import Inexpressible, normalised_arguments
 from app.translate.tools import Tool
 
 
@@ -55,7 +55,7 @@ def forcing(
         try:
             if not (facts.structured_outputs and enforces):
                 raise Inexpressible("", "no structured output")
-            enforced = {"type": "json_schema", "schema": normalise(wanted[0]["input_schema"])}
+            enforced = {"type": "json_schema", "schema": normalised_arguments(wanted[0]["input_schema"])}
         except Inexpressible:
             pass
         else:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from app.errors import UntranslatableRequest, shown
+from app.translate import exact_json
 from app.translate.content import Block, text_block
 from app.translate.facts import ModelFacts
+from app.translate.json_schema import Modernised, modernised, without_renaming
 from app.translate.notes import Notes
 from app.translate.schema import WRAPPER, Inexpressible, normalise
 from app.translate.tools import UNION_WORDS, Tool, ToolNames
@@ -77,7 +77,7 @@ def _of_schema(response_format: Any, facts: ModelFacts, names: ToolNames, notes:
         if not enforces:
             raise Inexpressible("", "it is too complex", "schema_too_complex")
         if not facts.structured_outputs and facts.forced_tool:
-            output = _as_tool(described.get("name"), schema, names)
+            output = _as_tool(described.get("name"), modernised(schema), names)
         else:
             output = _enforced(schema, facts)
     except Inexpressible as reason:
@@ -88,7 +88,7 @@ def _of_schema(response_format: Any, facts: ModelFacts, names: ToolNames, notes:
         )
         # Prose around an object is told from it by its braces; around other values it is not.
         is_object = schema.get("type", "object") == "object"
-        return OutputFormat(instruction=text_block(_MATCHING + orjson.dumps(schema).decode()), stripped=is_object)
+        return OutputFormat(instruction=text_block(_MATCHING + exact_json.dumps(schema).decode()), stripped=is_object)
     if output.wrapped:
         notes.warn(
             "schema_wrapped",
@@ -101,7 +101,7 @@ def _of_schema(response_format: Any, facts: ModelFacts, names: ToolNames, notes:
 def _enforced(schema: dict[str, Any], facts: ModelFacts) -> OutputFormat:
     if not facts.structured_outputs:
         raise Inexpressible("", f"{facts.id} has no structured output")
-    made = normalise(schema)
+    made = normalise(without_renaming(schema))
     if made.get("type") == "object":
         return OutputFormat(enforced={"type": "json_schema", "schema": made})
     return OutputFormat(enforced={"type": "json_schema", "schema": _wrapped(made)}, wrapped=True)
@@ -120,8 +120,11 @@ def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _as_tool(name: Any, schema: dict[str, Any], names: ToolNames) -> OutputFormat:
+def _as_tool(name: Any, modern: Modernised, names: ToolNames) -> OutputFormat:
     """A tool with the schema, whose call is the answer."""
+    if modern.renamed:
+        raise Inexpressible("", "Claude refuses names of its properties")
+    schema = modern.schema
     is_object = schema.get("type") == "object" and not schema.keys() & UNION_WORDS
     tool = {
         "name": names.to_upstream(f"{JSON_TOOL}_{name}" if isinstance(name, str) and name else JSON_TOOL),

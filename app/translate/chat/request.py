@@ -28,7 +28,7 @@ from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
 from app.translate.search import WEB_SEARCH, to_web_search
 from app.translate.thinking import BINDING_BETA
-from app.translate.tools import Tool, ToolNames, reserved_names, to_tool_choice, to_tools
+from app.translate.tools import Tool, ToolNames, Tools, reserved_names, to_tool_choice, to_tools
 from app.translate.translation import API_VERSION, API_VERSION_WITH_SAMPLING, ReplyContext, Translation
 
 UNKNOWN_MODEL_MAX_TOKENS = 32_000
@@ -93,6 +93,8 @@ def to_message_params(
         limit_is_explicit=limit_is_explicit,
         notes=notes,
     )
+    # Before the conversation, whose calls have their names from them.
+    offered = to_tools(request.get("tools"), names, facts, notes, enforces=options.enforces_schemas)
     output = to_output_format(request.get("response_format"), facts, names, notes, enforces=options.enforces_schemas)
     # Claude takes no prefill beside an enforced format; continuing is then asked for in words.
     conversation = to_conversation(
@@ -103,7 +105,7 @@ def to_message_params(
         history=History(facts.family, remembered or {}, reasoning.replays and options.replays_thinking),
         placement=options.system_placement,
     )
-    custom, tools, tool_choice = _tools(request, conversation, names, facts, options, notes)
+    tools, tool_choice = _tools(request, offered, conversation, names, facts)
     forced = forcing(tools, tool_choice, output, facts, notes, enforces=options.enforces_schemas)
     tools, tool_choice, output = forced.tools, forced.tool_choice, forced.output
     if output.tool is not None:
@@ -148,7 +150,8 @@ def to_message_params(
             include_usage=bool((request.get("stream_options") or {}).get("include_usage")),
             always_usage=options.always_usage,
             tool_names=names.originals,
-            custom_tools=custom,
+            parameter_names=names.parameters,
+            custom_tools=offered.custom,
             text_is_call_of=forced.answers_as,
             call_is_text_of=output.tool["name"] if output.tool else None,
             calls_functions=calls_functions,
@@ -184,15 +187,9 @@ def _max_tokens(request: Mapping[str, Any], facts: ModelFacts, options: Options,
 
 
 def _tools(
-    request: Mapping[str, Any],
-    conversation: Conversation,
-    names: ToolNames,
-    facts: ModelFacts,
-    options: Options,
-    notes: Notes,
-) -> tuple[frozenset[str], list[Tool], dict[str, Any] | None]:
-    """(upstream names of custom tools, tools, tool choice)."""
-    offered = to_tools(request.get("tools"), names, facts, notes, enforces=options.enforces_schemas)
+    request: Mapping[str, Any], offered: Tools, conversation: Conversation, names: ToolNames, facts: ModelFacts
+) -> tuple[list[Tool], dict[str, Any] | None]:
+    """(tools, tool choice)."""
     parallel = request.get("parallel_tool_calls") is not False
     tools, choice = to_tool_choice(request.get("tool_choice"), parallel=parallel, offered=offered, names=names)
     if request.get("web_search_options") is not None and WEB_SEARCH not in offered.hosted.values():
@@ -200,8 +197,8 @@ def _tools(
     if not tools and conversation.called_tools:
         # The API wants the tools of a history declared; none of them may be called now.
         stubs = [{"name": name, "input_schema": {"type": "object"}} for name in conversation.called_tools]
-        return offered.custom, stubs, {"type": "none"}
-    return offered.custom, tools, choice
+        return stubs, {"type": "none"}
+    return tools, choice
 
 
 def _with_answer_tool(

@@ -12,6 +12,7 @@ from typing import Any
 
 from app.translate import exact_json
 from app.translate.accumulate import LATE_WARNINGS, PARTIAL_JSON, shown_content
+from app.translate.argument_names import with_argument_names
 from app.translate.chat.annotations import to_annotations
 from app.translate.chat.finish_reason import choice_extras, finish_reason
 from app.translate.chat.usage import to_completion_usage, to_service_tier
@@ -194,7 +195,8 @@ def _to_tool_call(block: Mapping[str, Any], context: ReplyContext) -> dict[str, 
         text = block["input"].get("input")
         custom = {"name": name, "input": text if isinstance(text, str) else _arguments(block)}
         return {"id": block["id"], "type": "custom", "custom": custom}
-    return {"id": block["id"], "type": "function", "function": {"name": name, "arguments": _arguments(block)}}
+    arguments = with_argument_names(_arguments(block), (context.parameter_names or {}).get(upstream_name))
+    return {"id": block["id"], "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def _arguments(block: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from app.translate import exact_json
 from app.translate.accumulate import LATE_WARNINGS, MessageAccumulator, shown_content
+from app.translate.argument_names import ArgumentNames
 from app.translate.chat.annotations import to_annotations
 from app.translate.chat.finish_reason import choice_extras
 from app.translate.chat.response import emulated_call_id, finish_reason_of, text_filters, unhonoured
@@ -61,7 +62,12 @@ class _OpenCall:
 
     index: int
     initial_input: Any
+    names: ArgumentNames | None = None
+    """Where the tool's parameters had to be renamed."""
     has_arguments: bool = False
+
+    def shown(self, arguments: str) -> str:
+        return arguments if self.names is None else self.names.feed(arguments)
 
 
 @dataclass
@@ -103,8 +109,9 @@ class _Choice:
         self._prose: list[str] = []
         """Text that is not the answer if a call with the answer follows."""
         self._has_answered = False
+        self._text_call: _OpenCall | None = None
+        """The call that the text stands for, and its arguments."""
         self._arguments: list[str] = []
-        """Of the call that the text stands for."""
         self._has_reasoning = False
         self._reasoning_ended = False
         self._ending: dict[str, Any] = {}
@@ -209,10 +216,9 @@ class _Choice:
         index = event["index"]
         call = self._calls.pop(index, None)
         if call is not None:
-            if call.has_arguments:
-                return []
-            arguments = exact_json.dumps(call.initial_input or {}).decode()
-            return self._call_chunk({"index": call.index, "function": {"arguments": arguments}})
+            arguments = "" if call.has_arguments else call.shown(exact_json.dumps(call.initial_input or {}).decode())
+            arguments += call.names.release() if call.names is not None else ""
+            return self._call_chunk({"index": call.index, "function": {"arguments": arguments}}) if arguments else []
         if self._answer_calls.pop(index, True) is False:
             return self._filtered("{}")
         thinking = self._thinking.pop(index, None)
@@ -245,14 +251,16 @@ class _Choice:
         return [self._chunk({"content": text})]
 
     def _text_as_arguments(self, text: str) -> list[Chunk]:
-        if self._call_count:
+        if self._text_call is not None:
             self._arguments.append(text)
-            return self._call_chunk({"index": 0, "function": {"arguments": text}})
+            arguments = self._text_call.shown(text)
+            return self._call_chunk({"index": 0, "function": {"arguments": arguments}}) if arguments else []
         text = text.lstrip()
         if not text:
             return []
         self._call_count = 1
         name = str(self._context.text_is_call_of)
+        self._text_call = _OpenCall(0, None, self._argument_names(name), has_arguments=True)
         opening = self._call_opening(0, emulated_call_id(self._message_id), name)
         return [*self._call_chunk(opening), *self._text_as_arguments(text)]
 
@@ -290,7 +298,7 @@ class _Choice:
 
     def _call_start(self, upstream_index: int, block: Mapping[str, Any]) -> list[Chunk]:
         chunks = self._release_held_text()
-        call = _OpenCall(self._call_count, block.get("input"))
+        call = _OpenCall(self._call_count, block.get("input"), self._argument_names(block["name"]))
         self._calls[upstream_index] = call
         self._call_count += 1
         return [*chunks, *self._call_chunk(self._call_opening(call.index, block["id"], block["name"]))]
@@ -304,7 +312,12 @@ class _Choice:
         if call is None or not partial_json:
             return []
         call.has_arguments = True
-        return self._call_chunk({"index": call.index, "function": {"arguments": partial_json}})
+        arguments = call.shown(partial_json)
+        return self._call_chunk({"index": call.index, "function": {"arguments": arguments}}) if arguments else []
+
+    def _argument_names(self, tool: str) -> ArgumentNames | None:
+        renamed = (self._context.parameter_names or {}).get(tool)
+        return ArgumentNames(renamed) if renamed else None
 
     def _call_chunk(self, call: dict[str, Any]) -> list[Chunk]:
         """Of calls in the older form there is only one."""
@@ -330,8 +343,11 @@ class _Choice:
 
     def _finish(self) -> list[Chunk]:
         chunks = self._release_held_text(at_end=True)
-        for index in [*self._thinking, *self._texts]:
+        for index in [*self._thinking, *self._texts, *self._calls]:
             chunks += self._block_stop({"index": index})
+        if self._text_call is not None and self._text_call.names is not None:
+            held = self._text_call.names.release()
+            chunks += self._call_chunk({"index": 0, "function": {"arguments": held}}) if held else []
         stop_reason = checked_stop_reason(self._ending.get("stop_reason"))
         stop_details = self._ending.get("stop_details")
         if stop_reason == "refusal":
