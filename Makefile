@@ -11,8 +11,9 @@ NODE_MODULES := tests/clients/node_modules
 run: $(VENV)/.runtime
 	@exec $(BIN)/dragoman run
 
+# Against the simulator; with the models that play one part each: make demo ARGS=--scenarios
 demo: $(VENV)/.runtime
-	@exec $(BIN)/dragoman demo
+	@exec $(BIN)/dragoman demo $(ARGS)
 
 test: $(VENV)/.test system-packages node-packages
 	$(BIN)/python -m pytest -n 2 --dist loadfile

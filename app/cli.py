@@ -85,11 +85,11 @@ def run() -> None:
 
 
 @main.command()
-def demo() -> None:
+@click.option("--scenarios", is_flag=True, help="List the simulator's sim-… models, each of which plays one part.")
+def demo(scenarios: bool) -> None:
     """The whole product against the bundled simulator, with a database of its own and without an Anthropic key."""
-    simulated = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "simulator", "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "app.cli", "simulator", "--port", "0", *(["--scenarios"] if scenarios else [])]
+    simulated = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         with said_in_one_line():
             said = simulated.stdout.readline() if simulated.stdout else ""

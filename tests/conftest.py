@@ -281,10 +281,9 @@ def _gateways(tmp_path: Path) -> Iterator[GatewayMaker]:
 
 @pytest.fixture(scope="session")
 def simulator() -> Iterator[str]:
-    """The base URL of a running simulator."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "simulator", "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    """The base URL of a running simulator, which lists its scenarios as models."""
+    command = [sys.executable, "-m", "app.cli", "simulator", "--port", "0", "--scenarios"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()

@@ -151,7 +151,8 @@ def _title(name: str) -> str:
 
 @cache
 def catalogue(sim_names: tuple[str, ...] = ()) -> Catalogue:
-    """The models of models.json, and one `sim-…` model for each scenario that is to be listed."""
+    """The models of models.json, and one `sim-…` model for each scenario that is to be listed. Any other scenario is
+    found by its name all the same."""
     data = json.loads(DATA_FILE.read_text(encoding="utf-8"))
     claude = [_model(model_id, facts) for model_id, facts in data["models"].items()]
     claude.sort(key=lambda model: model.created or EPOCH, reverse=True)

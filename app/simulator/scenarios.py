@@ -32,6 +32,7 @@ from app.simulator.generate import instance
 from app.simulator.models import Model
 from app.simulator.refusal import Refusal
 from app.simulator.signatures import Binding, prefix_digest, redacted_data, sign
+from app.simulator.tasks import answer_to_task
 from app.simulator.usage import PromptTokens
 
 CLAUDE_GAP_MS = 15
@@ -345,6 +346,8 @@ def _paragraph(ask: Ask) -> str:
     output = (ask.body.get("output_config") or {}).get("format") or ask.body.get("output_format")
     if output:
         return orjson.dumps(instance(output["schema"], last_user_text(ask.body))).decode()
+    if (task := answer_to_task(last_user_text(ask.body))) is not None:
+        return task
     if wanted := asked_in_words(ask.body):
         return orjson.dumps(instance(wanted, last_user_text(ask.body))).decode()
     if tool_results(ask.body):

@@ -40,6 +40,8 @@ PARAMETER_HEADERS = {
     "x-sim-retry-after": "retry_after",
 }
 PAGE_LIMIT, MAX_PAGE_LIMIT = 20, 1000
+BY_INVITATION = ("mythos",)
+"""Lines of models that an account like any other is not listed."""
 _HELP = """\
 A stand-in for Anthropic's Messages API on this machine, for trying things out
 without a key of Anthropic's. It prints its URL, and stops with Ctrl-C.
@@ -54,7 +56,7 @@ play one part:
   sim-error-529           an error with that status;
                           sim-error-429:retry_after=30 with a wait
 
-GET /v1/models lists them all. Faults for all models of a key, or of every key
+With --scenarios GET /v1/models lists these, too. Faults for all models of a key, or of every key
 ("*"), are ordered with POST /_sim/faults until null ends them:
 
   {"key": "*", "fault": {"status": 429, "retry_after": 30}, "times": 5}
@@ -92,7 +94,7 @@ class Simulator:
     journal: Journal = field(default_factory=Journal)
     faults: Faults = field(default_factory=Faults)
     cache: PromptCache = field(default_factory=PromptCache)
-    models: Catalogue = field(default_factory=lambda: catalogue(scenarios.listed_names()))
+    models: Catalogue = field(default_factory=catalogue)
 
     async def handle(self, request: Request, connection: Connection) -> None:
         """Answers one request; the journal says how it ended."""
@@ -167,7 +169,7 @@ class Simulator:
         if not limit.isdigit() or not 1 <= int(limit) <= MAX_PAGE_LIMIT:
             raise Refusal(f"limit: Input should be between 1 and {MAX_PAGE_LIMIT}")
         wanted = query.get("lifecycle")
-        listed = [model for model in self.models if wanted in (None, model.lifecycle)]
+        listed = [m for m in self.models if m.line not in BY_INVITATION and wanted in (None, m.lifecycle)]
         ids = [model.id for model in listed]
         start, end = 0, min(int(limit), len(ids))
         if after := query.get("after_id"):
@@ -295,6 +297,7 @@ async def serve(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     replay: Path | None = None,
+    lists_scenarios: bool = False,
 ) -> None:
     """Serves until SIGTERM or SIGINT. The first line on stdout says where, once it listens."""
     loop = asyncio.get_running_loop()
@@ -305,7 +308,8 @@ async def serve(
     if tls_cert:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(tls_cert, tls_key)
-    simulator = Simulator(Replay(replay))
+    models = catalogue(scenarios.listed_names() if lists_scenarios else ())
+    simulator = Simulator(Replay(replay), models=models)
     server = await loop.create_server(lambda: Connection(simulator.handle), host, port, ssl=context, backlog=4096)
     bound = server.sockets[0].getsockname()[1]
     sys.stdout.write(f"simulator listening on {'https' if context else 'http'}://{host}:{bound}\n")
@@ -324,5 +328,6 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve https with this certificate (PEM)")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key, unless it is in the same file")
     parser.add_argument("--replay", type=Path, metavar="PATH", help="answer from recordings: one, or a folder of them")
+    parser.add_argument("--scenarios", action="store_true", help="list the sim-… models as well as Claude's")
     options = parser.parse_args(argv)
-    asyncio.run(serve(options.port, options.host, options.tls_cert, options.tls_key, options.replay))
+    asyncio.run(serve(options.port, options.host, options.tls_cert, options.tls_key, options.replay, options.scenarios))

@@ -200,20 +200,29 @@ class Turn:
     """What came of one message of the user's: the answer, the calls on its way, and the three tasks beside it."""
 
     answers: list[Answer]
-    title: str
-    follow_ups: str
-    tags: str
+    title: Any
+    follow_ups: Any
+    tags: Any
 
     @property
     def answer(self) -> Answer:
         return self.answers[-1]
 
 
-TASKS = {
-    "title": "Write a title of three to five words, with an emoji, for the chat below.",
-    "follow_ups": "Suggest three questions that the user might ask next in the chat below.",
-    "tags": "Give one to three broad tags for the chat below.",
+def found_in(content: str, kind: str) -> Any:
+    """What stands under that name in the JSON between the first brace and the last one; None where there is none."""
+    try:
+        return json.loads(content[content.index("{") : content.rindex("}") + 1]).get(kind)
+    except ValueError:
+        return None
+
+
+TASKS: dict[str, tuple[str, Any]] = {
+    "title": ("Write a title of three to five words, with an emoji, for the chat below.", "a title"),
+    "follow_ups": ("Suggest three questions that the user might ask next in the chat below.", ["One?", "Two?"]),
+    "tags": ("Give one to three broad tags for the chat below.", ["tag1", "tag2"]),
 }
+"""What each asks for, and the value that it shows."""
 
 
 @dataclass
@@ -326,12 +335,14 @@ class OpenWebUI:
                 message.pop("reasoning_details", None)
         return [{"role": "system", "content": self.system}, *messages] if self.system else messages
 
-    def _task(self, kind: str, **fields: Any) -> str:
-        said = "\n".join(f"{m['role']}: {m['content']}" for m in self.messages if m["role"] != "tool")
-        prompt = f"### Task:\n{TASKS[kind]}\nAnswer with raw JSON.\n### Chat:\n{said}"
+    def _task(self, kind: str, **fields: Any) -> Any:
+        said = "\n".join(f"{m['role'].upper()}: {m['content']}" for m in self.messages if m["role"] != "tool")
+        task, shown = TASKS[kind]
+        output = f"### Output:\nJSON format: {json.dumps({kind: shown})}"
+        prompt = f"### Task:\n{task}\n{output}\n### Chat History:\n<chat_history>\n{said}\n</chat_history>"
         asked = {"model": self.model, "messages": [{"role": "user", "content": prompt}], "stream": False, **fields}
         with self._post(asked) as response:
-            return str(response.json()["choices"][0]["message"]["content"])
+            return found_in(response.json()["choices"][0]["message"]["content"] or "", kind)
 
     def _post(self, asked: dict[str, Any], *, stream: bool = False) -> requests.Response:
         url = f"{self.base_url.rstrip('/')}/chat/completions"

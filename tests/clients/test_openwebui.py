@@ -43,8 +43,9 @@ def test_a_message_of_the_user_is_four_answered_requests(running: Gateway, upstr
     turn = user(running, model).say("Hello there!")
     assert "You said: “Hello there!”" in turn.answer.content
     assert (turn.answer.finish_reason, turn.answer.is_done, turn.answer.error) == ("stop", True, None)
-    for task in (turn.title, turn.follow_ups, turn.tags):
-        assert "### Task:" in task
+    assert turn.title == "💬 Hello there"
+    assert len(turn.follow_ups) == 3
+    assert turn.tags == ["General", "Hello"]
     bodies = upstream.bodies(4)
     (chat,) = [body for body in bodies if body.get("tools")]
     assert [tool["name"] for tool in chat["tools"]] == list(BUILT_IN)

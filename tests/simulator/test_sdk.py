@@ -1,5 +1,6 @@
 """The official SDK cannot tell the simulator from the real API."""
 
+import contextlib
 from typing import Any
 
 import anthropic
@@ -104,7 +105,19 @@ def test_bound_thinking_does_not_move_to_another_conversation(sdk):
     )
 
 
-def test_models_are_listed_page_by_page(sdk):
+def test_a_usual_account_is_listed_claudes_models_and_no_others(sdk):
+    ids = [model.id for model in sdk.models.list(limit=100)]
+    assert 12 <= len(ids) <= 18
+    assert all(id.startswith("claude-") for id in ids)
+    assert sdk.models.retrieve("sim-text").id == "sim-text"
+
+
+def test_models_are_listed_page_by_page(start_simulator):
+    with contextlib.contextmanager(start_simulator)("--scenarios") as simulator:
+        _page_by_page(anthropic.Anthropic(base_url=simulator.url, api_key="sk-ant-test"))
+
+
+def _page_by_page(sdk):
     first = sdk.models.list(limit=5)
     assert (len(first.data), first.has_more, first.last_id) == (5, True, first.data[-1].id)
     everything = list(sdk.models.list(limit=7))
