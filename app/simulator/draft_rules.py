@@ -46,13 +46,21 @@ def _are_types(value: Any) -> bool:
     return bool(listed) and all(isinstance(v, str) and v in TYPES for v in listed) and len(set(listed)) == len(listed)
 
 
+def _is_regex(value: Any) -> bool:
+    try:
+        re.compile(value)
+    except (TypeError, re.error, OverflowError, RecursionError):
+        return False
+    return True
+
+
 def _matches(pattern: str) -> Check:
     compiled = re.compile(pattern)
     return lambda value: isinstance(value, str) and compiled.search(value) is not None
 
 
 PLAIN: Mapping[str, Check] = {
-    **dict.fromkeys(("title", "description", "$comment", "format", "pattern", "$ref", "$dynamicRef"), _is_string),
+    **dict.fromkeys(("title", "description", "$comment", "format", "$ref", "$dynamicRef"), _is_string),
     **dict.fromkeys(("contentEncoding", "contentMediaType", "$schema", "$recursiveRef"), _is_string),
     **dict.fromkeys(("maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum"), _is_number),
     **dict.fromkeys(("maxLength", "minLength", "maxItems", "minItems", "maxContains", "minContains"), _is_count),
@@ -62,6 +70,8 @@ PLAIN: Mapping[str, Check] = {
     **dict.fromkeys(("$anchor", "$dynamicAnchor", "$recursiveAnchor"), _matches(r"^[A-Za-z_][-A-Za-z0-9._]*$")),
     "$id": _matches(r"^[^#]*#?$"),
     "$vocabulary": lambda value: isinstance(value, dict) and all(map(_is_bool, value.values())),
+    "pattern": _is_regex,
+    "patternProperties": lambda value: isinstance(value, dict) and all(map(_is_regex, value)),
     "multipleOf": lambda value: _is_number(value) and value > 0,
     "required": _are_names,
     "type": _are_types,

@@ -100,6 +100,10 @@ class _Moderniser:
                     self.lost[key] = None  # those are older drafts' words
         if not _LEGACY.isdisjoint(node):
             self._bring_up_to_date(made, node)
+        if "pattern" in node and "pattern" not in made and isinstance(node["pattern"], str):
+            said = (made.get("description"), f"Must match the regular expression {node['pattern']}")
+            made["description"] = "\n".join(text for text in said if text)
+            self.lost.pop("pattern", None)
         return made
 
     def _bring_up_to_date(self, made: Schema, node: Mapping[str, Any]) -> None:
@@ -150,6 +154,10 @@ class _Moderniser:
             return None
         found = {name: self._schema(part) for name, part in value.items()}
         return {name: {} if part is None else part for name, part in found.items()}
+
+    def _pattern_properties(self, value: Any) -> Schema | None:
+        found = self._map(value)
+        return None if found is None or not all(map(_is_regex, found)) else found
 
     def _properties(self, value: Any) -> Schema | None:
         found = self._map(value)
@@ -259,12 +267,21 @@ def _is_string(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_regex(value: Any) -> bool:
+    """In Python's words, by which Anthropic seems to judge; JavaScript has a few of its own."""
+    try:
+        re.compile(value)
+    except (TypeError, re.error, OverflowError, RecursionError):
+        return False
+    return True
+
+
 def _is_count(value: Any) -> bool:
     return _is_number(value) and value >= 0 and value == value // 1
 
 
 _KEYWORDS: Mapping[str, Keyword] = {
-    **dict.fromkeys(("title", "description", "$comment", "format", "pattern"), _of(_is_string)),
+    **dict.fromkeys(("title", "description", "$comment", "format"), _of(_is_string)),
     **dict.fromkeys(("$dynamicRef", "$recursiveRef", "contentEncoding", "contentMediaType"), _of(_is_string)),
     **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _of(_is_number)),
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minContains", "maxContains"), _of(_is_count)),
@@ -275,6 +292,7 @@ _KEYWORDS: Mapping[str, Keyword] = {
         _of(lambda value: isinstance(value, str) and _ANCHOR.fullmatch(value) is not None),
     ),
     "$ref": _Moderniser._reference,
+    "pattern": _of(_is_regex),
     "multipleOf": _of(lambda value: _is_number(value) and value > 0),
     "enum": _Moderniser._values,
     "examples": _Moderniser._examples,
@@ -285,7 +303,8 @@ _KEYWORDS: Mapping[str, Keyword] = {
     "properties": _Moderniser._properties,
     "dependentRequired": _Moderniser._dependent_names,
     "dependentSchemas": _Moderniser._dependent_schemas,
-    **dict.fromkeys(("patternProperties", "$defs", "definitions"), _Moderniser._map),
+    **dict.fromkeys(("$defs", "definitions"), _Moderniser._map),
+    "patternProperties": _Moderniser._pattern_properties,
     **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), _Moderniser._list),
     **dict.fromkeys(("items", "contains", "additionalProperties", "propertyNames"), _Moderniser._schema),
     **dict.fromkeys(("unevaluatedItems", "unevaluatedProperties", "contentSchema"), _Moderniser._schema),

@@ -315,7 +315,8 @@ class _Normaliser:
 def _of_its_values(node: Schema, declared: list[str]) -> tuple[Schema, list[str]]:
     """A schema that lists its values, and their types, since the API refuses a value that is not of the declared one;
     the list says more than a type, or alternatives, beside it."""
-    values = node["enum"] if "enum" in node else [node["const"]]
+    values = [node["const"]] if "const" in node else node["enum"]
+    left_out = ("anyOf", "oneOf", "enum") if "const" in node else ("anyOf", "oneOf")
     if not isinstance(values, list) or any(isinstance(value, dict | list) for value in values):
         return node, declared
     found = [_type_of(value) for value in values]
@@ -323,7 +324,7 @@ def _of_its_values(node: Schema, declared: list[str]) -> tuple[Schema, list[str]
         found = ["number" if kind == "integer" else kind for kind in found]
     if node.get("nullable") is True:
         found.append("null")
-    return {key: value for key, value in node.items() if key not in ("anyOf", "oneOf")}, list(dict.fromkeys(found))
+    return {key: value for key, value in node.items() if key not in left_out}, list(dict.fromkeys(found))
 
 
 def _type_of(value: Any) -> str:

@@ -32,7 +32,8 @@ def test_what_is_no_schema_of_the_draft_is_refused(schema: dict[str, Any]) -> No
     except SchemaError:
         is_valid = False
     said = refusal(schema)
-    assert (said is None or "Property keys" in said) == is_valid or (said is not None and "Property keys" in said), said
+    if said is None or "Property keys" not in said:  # of which the draft knows nothing
+        assert (said is None) == is_valid, schema
 
 
 @pytest.mark.parametrize("name", ["filter[name]", "größe", "", "x" * 65, "a b", "$ref"])
