@@ -25,6 +25,7 @@ Renamed = dict[str, str]
 TYPES = frozenset(["object", "array", "string", "integer", "number", "boolean", "null"])
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_.-]")
+_LONGEST_REGEX = 1000
 _ANCHOR = re.compile(r"[A-Za-z_][-A-Za-z0-9._]*")
 
 
@@ -269,9 +270,11 @@ def _is_string(value: Any) -> bool:
 
 def _is_regex(value: Any) -> bool:
     """In Python's words, by which Anthropic seems to judge; JavaScript has a few of its own."""
+    if not isinstance(value, str) or len(value) > _LONGEST_REGEX:
+        return False
     try:
         re.compile(value)
-    except (TypeError, re.error, OverflowError, RecursionError):
+    except (re.error, OverflowError, RecursionError):
         return False
     return True
 
