@@ -127,6 +127,7 @@ class ChatRequestSchema(Schema):
     top_p = Number(0, 1)
     n = Number(1, MOST_CHOICES, whole=True)
     stop = Stop()
+    stop_sequences = Stop()
     stream = Flag()
     stream_options = StreamOptions()
     tools = Array()

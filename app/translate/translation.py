@@ -72,4 +72,4 @@ class Translation:
     may_run_long: bool
     reply: ReplyContext
     notes: tuple[Note, ...] = ()
-    system_sources: tuple[int, ...] = ()
+    system_sources: tuple[int | None, ...] = ()

@@ -102,6 +102,18 @@ tool: st.SearchStrategy[dict[str, Any]] = st.builds(
     ),
     st.booleans() | st.none(),
 ) | st.builds(lambda name: {"type": "custom", "custom": {"name": name, "format": {"type": "text"}}}, names)
+other_forms_of_tools: st.SearchStrategy[dict[str, Any]] = st.builds(
+    lambda name, form: {"name": name, **form},
+    names,
+    st.sampled_from(
+        [
+            {"input_schema": {"type": "object", "properties": {"a": {"type": "string"}}}, "strict": True},
+            {"type": "custom", "input_schema": {}, "cache_control": {"type": "ephemeral"}},
+            {"type": "function", "parameters": {"anyOf": [{"properties": {"a": {}}}]}, "strict": True},
+            {"type": "custom", "format": {"type": "grammar", "syntax": "lark", "definition": "start: X"}},
+        ]
+    ),
+)
 
 
 def name_of(tool: dict[str, Any]) -> str:
@@ -120,11 +132,16 @@ request: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "top_p": st.sampled_from([0.1, 0.97, 1]),
         "top_k": st.sampled_from([-1, 0, 5]),
         "stop": st.sampled_from(["x", "\n", ["a", " ", "a"], []]),
-        "tools": st.lists(tool, max_size=3, unique_by=name_of),
+        "stop_sequences": st.sampled_from([["a", "b"], [" "], None]),
+        "system": text | st.lists(text_part, max_size=3) | st.none(),
+        "tools": st.lists(tool | other_forms_of_tools, max_size=3, unique_by=name_of),
         "tool_choice": st.sampled_from(
             [
                 *("auto", "none", "required", None),
                 {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}},
+                {"type": "allowed_tools", "mode": "auto", "tools": []},
+                {"type": "any", "disable_parallel_tool_use": True},
+                {"type": "tool", "name": "get_weather"},
             ]
         ),
         "web_search_options": st.sampled_from([{}, {"search_context_size": "low"}]),
@@ -229,7 +246,8 @@ def test_the_same_request_gives_the_same_bytes(body: dict[str, Any]) -> None:
     st.dictionaries(
         st.sampled_from(
             ["messages", "tools", "tool_choice", "reasoning", "thinking", "stop", "metadata", "stream_options", "top_k",
-             "temperature", "max_tokens", "user", "response_format", "reasoning_effort", "functions", "n", "logit_bias"]
+             "system", "stop_sequences", "temperature", "max_tokens", "user", "response_format", "reasoning_effort",
+             "functions", "n", "logit_bias"]
         ),
         json_value,
     ),

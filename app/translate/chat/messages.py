@@ -37,12 +37,12 @@ _LATE_SYSTEM = "late system message"
 @dataclass(frozen=True)
 class Conversation:
     """`sources[n]` holds the indexes of the client's messages that upstream message n was made of, `system_sources`
-    those of the system blocks."""
+    those of the system blocks (None: the field `system`)."""
 
     system: list[Block]
     messages: list[dict[str, Any]]
     sources: tuple[tuple[int, ...], ...]
-    system_sources: tuple[int, ...] = ()
+    system_sources: tuple[int | None, ...] = ()
     called_tools: tuple[str, ...] = ()
     ends_with_prefill: bool = False
     open_loop_lacks_thinking: bool = False
@@ -74,9 +74,13 @@ def to_conversation(
     notes: Notes,
     *,
     history: History | None = None,
+    instructions: Any = None,
     placement: SystemPlacement = "in_place",
 ) -> Conversation:
-    """Raises UntranslatableRequest with a path such as `messages[3].content[0].type`."""
+    """`instructions` is what Anthropic's own field `system` holds.
+
+    Raises UntranslatableRequest with a path such as `messages[3].content[0].type`.
+    """
     if not isinstance(messages, list):
         raise UntranslatableRequest("messages must be an array.", param="messages", code="invalid_type")
     if not messages:
@@ -84,7 +88,8 @@ def to_conversation(
     indexed = list(enumerate(messages))
     if placement == "hoist":
         indexed.sort(key=lambda one: _role(one[1], one[0]) not in ("system", "developer"))
-    system, rest = _leading_system(indexed)
+    leading, rest = _leading_system(indexed)
+    system: _System = [*((None, block) for block in to_text_blocks(instructions, "system")), *leading]
     if not rest:
         return _system_only(system, notes)
     turns = _to_turns(rest, AssistantTurns(history or History(facts.family), names, notes), notes)
@@ -93,8 +98,8 @@ def to_conversation(
     return _Assembly(facts, notes).assemble(system, turns)
 
 
-_System = list[tuple[int, Block]]
-"""System blocks, each with the index of its message."""
+_System = list[tuple[int | None, Block]]
+"""System blocks, each with the index of its message; None for those of the field `system`."""
 
 
 def _leading_system(messages: Sequence[Indexed]) -> tuple[_System, Sequence[Indexed]]:
@@ -118,7 +123,7 @@ def _system_only(system: _System, notes: Notes) -> Conversation:
     return Conversation(
         [block for _, block in before],
         [{"role": "user", "content": [asked]}],
-        ((last,),),
+        (() if last is None else (last,),),
         system_sources=tuple(i for i, _ in before),
     )
 
