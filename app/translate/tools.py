@@ -92,23 +92,43 @@ class CallIds:
 def to_tool_input(arguments: Any, param: str, notes: Notes) -> dict[str, Any]:
     """The `input` of a tool_use block. What is no JSON object (a client cannot repair its history) is kept as
     `{"_raw": text}`."""
-    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+    value = _parsed(arguments, param, notes)
+    if value is None:
         return {}
-    if isinstance(arguments, dict):
-        return arguments
-    if not isinstance(arguments, str):
-        raise UntranslatableRequest(f"{param} must be a string of JSON.", param=param, code="invalid_type")
-    text = arguments.strip()
-    if text.startswith("{}{"):  # left in histories by gateways that sent an empty object before the real one
-        text = text[2:]
-    try:
-        value = exact_json.loads(text)
-    except ValueError:
-        value = None
     if isinstance(value, dict) and not is_deeper_than(value, _MAX_INPUT_DEPTH):
         return value
     notes.warn("bad_tool_arguments", param, "These tool call arguments are not a JSON object.")
-    return {"_raw": arguments}
+    return {"_raw": arguments if isinstance(arguments, str) else exact_json.dumps(arguments).decode()}
+
+
+def _parsed(arguments: Any, param: str, notes: Notes) -> Any:
+    """What the text says, however often it was encoded; the text itself where it says nothing."""
+    value = arguments
+    while isinstance(value, str):
+        text = value.strip()
+        if not text:
+            return None
+        if text.startswith("{}{"):  # left in histories by gateways that sent an empty object before the real one
+            text = text[2:]
+        try:
+            value = _loaded(text, param, notes)
+        except ValueError:
+            return arguments
+    return value
+
+
+def _loaded(text: str, param: str, notes: Notes) -> Any:
+    """Raises ValueError."""
+    try:
+        return exact_json.loads(text)
+    except ValueError:
+        written = text.encode("utf-8", "replace")
+        whole = exact_json.with_whole_characters(written)
+        value = exact_json.loads_as_meant(whole.decode())
+        if whole != written:
+            reason = "Half a character stands in these tool call arguments."
+            notes.warn("broken_character", param, reason, strict_code="invalid_value")
+        return value
 
 
 def is_deeper_than(value: Any, limit: int) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 AT_THE_HEAD: Mapping[str, str] = {
     "bad_tool_arguments": "A call in the history has arguments that are no JSON object; Claude gets them as `_raw`.",
+    "broken_character": "A text held half a character, as where it was cut within an emoji; Claude sees U+FFFD.",
     "cache_breakpoints_dropped": "There were more than four `cache_control`; the last of tools and system and the "
     "latest ones were kept.",
     "caching_off": "`cache_control` was left out: `PROMPT_CACHE` is off.",
@@ -35,6 +36,7 @@ AT_THE_HEAD: Mapping[str, str] = {
     "strict_dropped": "A strict tool's schema cannot be enforced; the tool works without.",
     "system_as_user": "There was no user message; the last system message took its place.",
     "temperature_clamped": "Claude's temperature goes up to 1.",
+    "thinking_budget_raised": "Claude thinks with a budget of at least 1,024 tokens, which is what was sent.",
     "thinking_dropped_for_forced_tool": "The model cannot think and be forced to call a tool; it does not think.",
     "thinking_dropped_small_max_tokens": "`max_tokens` leaves no room for a thinking budget; the model does not think.",
     "thinking_rewritten": "The model does not take this form of `thinking`; the nearest one was sent.",

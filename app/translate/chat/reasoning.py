@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.errors import UntranslatableRequest, shown
+from app.translate.exact_json import whole_number
 from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
 
@@ -114,6 +115,8 @@ def _level(value: Any, param: str) -> str | None:
 
 
 def _wish_of_thinking(thinking: Any, request: Mapping[str, Any]) -> _Wish:
+    if isinstance(thinking, dict) and thinking.get("type") == "auto":
+        thinking = {"type": "adaptive"}  # as other vendors call it
     kind = thinking.get("type") if isinstance(thinking, dict) else None
     if kind not in _TYPES:
         raise UntranslatableRequest(
@@ -124,13 +127,7 @@ def _wish_of_thinking(thinking: Any, request: Mapping[str, Any]) -> _Wish:
     exposed = thinking.get("display") != "omitted"
     level = _level(request.get("reasoning_effort"), "reasoning_effort")
     level = None if level == "none" else level  # Anthropic's own form goes before OpenAI's
-    budget = thinking.get("budget_tokens")
-    if budget is not None and (type(budget) is not int or budget < _LEAST_BUDGET):
-        raise UntranslatableRequest(
-            f"thinking.budget_tokens must be a whole number of at least {_LEAST_BUDGET}.",
-            param="thinking.budget_tokens",
-            code="invalid_value",
-        )
+    budget = _budget(thinking.get("budget_tokens"), "thinking.budget_tokens")
     if kind == "enabled" and budget is None and level is None:
         level = "high"
     return _Wish(level, budget, exposed, own=thinking)
@@ -142,15 +139,20 @@ def _wish_of_reasoning(reasoning: Any) -> _Wish:
     exposed = reasoning.get("exclude") is not True
     if reasoning.get("enabled") is False:
         return _Wish("none")
-    budget = reasoning.get("max_tokens")
-    if budget is not None and (type(budget) is not int or budget < 1):
-        raise UntranslatableRequest(
-            "reasoning.max_tokens must be a whole number above 0.", param="reasoning.max_tokens", code="invalid_value"
-        )
+    budget = _budget(reasoning.get("max_tokens"), "reasoning.max_tokens")
     level = _level(reasoning.get("effort"), "reasoning.effort")
     if level is None and budget is None and reasoning.get("enabled") is True:
         level = "medium"
-    return _Wish(level, budget and max(budget, _LEAST_BUDGET), exposed)
+    return _Wish(level, budget, exposed)
+
+
+def _budget(value: Any, param: str) -> int | None:
+    if value is None:
+        return None
+    budget = whole_number(value)
+    if budget is None or budget < 1:
+        raise UntranslatableRequest(f"{param} must be a whole number above 0.", param=param, code="invalid_value")
+    return budget
 
 
 def _switched_off(facts: ModelFacts, notes: Notes, own: Mapping[str, Any] | None) -> Reasoning:
@@ -183,7 +185,17 @@ def _adaptive(wish: _Wish, facts: ModelFacts, exposed: bool, *, small: bool) -> 
 def _manual(
     wish: _Wish, facts: ModelFacts, exposed: bool, max_tokens: int, limit_is_explicit: bool, notes: Notes
 ) -> Reasoning:
-    budget = min(wish.budget or _BUDGETS[wish.level or "high"], max_tokens - _LEAST_BUDGET)
+    wanted = wish.budget or _BUDGETS[wish.level or "high"]
+    if wanted < _LEAST_BUDGET:
+        param = "thinking.budget_tokens" if wish.own is not None else "reasoning.max_tokens"
+        notes.warn(
+            "thinking_budget_raised",
+            param,
+            f"Claude thinks with a budget of at least {_LEAST_BUDGET} tokens.",
+            strict_code="invalid_value",
+        )
+        wanted = _LEAST_BUDGET
+    budget = min(wanted, max_tokens - _LEAST_BUDGET)
     if budget < _LEAST_BUDGET:
         if limit_is_explicit:
             notes.warn(

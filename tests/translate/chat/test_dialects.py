@@ -17,7 +17,10 @@ from app.upstream.catalogue import OVERLAY
 HI: list[Any] = [{"role": "user", "content": "hi"}]
 SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
 CACHED = {"type": "ephemeral"}
-LS: dict[str, Any] = {"type": "function", "function": {"name": "ls", "description": "List a folder", "parameters": SCHEMA}}
+LS: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "ls", "description": "List a folder", "parameters": SCHEMA},
+}
 SHELL = {"type": "custom", "custom": {"name": "shell", "description": "Runs"}}
 ANTHROPIC_LS = {"name": "ls", "description": "List a folder", "input_schema": SCHEMA}
 FLAT_LS = {"type": "function", "name": "ls", "description": "List a folder", "parameters": SCHEMA}
