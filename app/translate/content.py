@@ -16,8 +16,9 @@ from typing import Any
 
 from app.errors import UntranslatableRequest, shown
 from app.translate.caching import mark_last, to_cache_control
-from app.translate.native import FILES_BETA, IN_ASSISTANT, IN_USER, to_native_block
+from app.translate.native import FILES_BETA, IN_ASSISTANT, IN_USER, SERVER_CALLS, to_native_block
 from app.translate.notes import Notes
+from app.translate.tools import to_tool_input
 
 Block = dict[str, Any]
 
@@ -43,9 +44,9 @@ def text_block(text: str) -> Block:
     return {"type": "text", "text": text}
 
 
-def to_text_blocks(content: Any, param: str) -> list[Block]:
+def to_text_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
     """Blocks of a system or developer message, which may hold text only; blank ones are left out."""
-    return _without_blanks(_to_blocks(content, param, _SYSTEM_PARTS, "in this role's messages", Notes()))
+    return _without_blanks(_to_blocks(content, param, _SYSTEM_PARTS, "in this role's messages", notes))
 
 
 def to_assistant_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
@@ -80,33 +81,54 @@ def _to_blocks(content: Any, param: str, parts: Mapping[str, Part], where: str, 
     if isinstance(content, str):
         return [text_block(content)]
     if not isinstance(content, list):
-        raise UntranslatableRequest(
-            f"{param} must be a string or an array of content parts.", param=param, code="invalid_type"
+        notes.forgive(
+            UntranslatableRequest(
+                f"{param} must be a string or an array of content parts.", param=param, code="invalid_type"
+            )
         )
-    blocks = []
+        return []
+    blocks: list[Block] = []
+    lost: set[str] = set()
     for i, part in enumerate(content):
         path = f"{param}[{i}]"
-        if isinstance(part, str):
-            blocks.append(text_block(part))
-            continue
-        if not isinstance(part, dict):
-            raise UntranslatableRequest(f"{path} must be an object with a `type`.", param=path, code="invalid_type")
-        kind = part.get("type")
-        known = parts.get(kind) if isinstance(kind, str) else None
-        if known is None:
-            raise UntranslatableRequest(
-                f"{path}.type is {shown(kind)}; accepted {where} are {_accepted(parts)}.",
-                param=f"{path}.type",
-                code="invalid_value",
-            )
-        block = known.convert(part, path, notes)
-        mark_last([block], to_cache_control(part, path))
-        blocks.append(block)
-    return blocks
+        try:
+            block = _to_block(part, path, parts, where, notes)
+        except UntranslatableRequest as fault:
+            notes.forgive(fault)
+            block = None
+            lost |= _ids_of(part)
+        if block is not None:
+            blocks.append(block)
+        if isinstance(part, dict):
+            mark_last(blocks if block is None else [block], to_cache_control(part, path))
+    return [block for block in blocks if not _ids_of(block) & lost] if lost else blocks
+
+
+def _to_block(part: Any, path: str, parts: Mapping[str, Part], where: str, notes: Notes) -> Block | None:
+    """None for a part that says nothing."""
+    if isinstance(part, str):
+        return text_block(part)
+    if not isinstance(part, dict):
+        raise UntranslatableRequest(f"{path} must be an object with a `type`.", param=path, code="invalid_type")
+    kind = part.get("type")
+    known = parts.get(kind) if isinstance(kind, str) else None
+    if known is None:
+        raise UntranslatableRequest(
+            f"{path}.type is {shown(kind)}; accepted {where} are {_accepted(parts)}.",
+            param=f"{path}.type",
+            code="invalid_value",
+        )
+    return known.convert(part, path, notes)
+
+
+def _ids_of(part: Any) -> set[str]:
+    """What a call and its result in the same message have in common: the API takes neither alone."""
+    ids = (part.get("id"), part.get("tool_use_id")) if isinstance(part, dict) else ()
+    return {id for id in ids if isinstance(id, str)}
 
 
 def _accepted(parts: Mapping[str, Part]) -> str:
-    return ", ".join(repr(kind) for kind, part in parts.items() if part.convert is not _audio_part)
+    return ", ".join(repr(kind) for kind, part in parts.items() if part.convert not in (_audio_part, _left_over_part))
 
 
 def _text_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
@@ -132,6 +154,10 @@ def _audio_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
     raise UntranslatableRequest(
         "Claude models do not take audio input.", param=f"{path}.type", code="unsupported_value"
     )
+
+
+def _left_over_part(part: Mapping[str, Any], path: str, notes: Notes) -> None:
+    """LangChain leaves pieces of a streamed call behind, which stands beside them as a whole."""
 
 
 def _image_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
@@ -306,7 +332,7 @@ def _documents(blocks: Any) -> Iterator[Block]:
 class Part:
     """`becomes` says for docs/compatibility.md what comes of it."""
 
-    convert: Callable[[Mapping[str, Any], str, Notes], Block]
+    convert: Callable[[Mapping[str, Any], str, Notes], Block | None]
     becomes: str
 
 
@@ -318,6 +344,12 @@ def _native_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
         content = block.pop("content", None)
         block.update(to_result_content(content, f"{path}.content", notes))
     return block
+
+
+def _call_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
+    """LangChain gives an input that was streamed as text, and may keep it beside an empty one."""
+    given = to_tool_input(part.get("input") or part.get("partial_json"), f"{path}.input", notes)
+    return to_native_block({**part, "input": given}, path, notes)
 
 
 def to_result_content(content: Any, param: str, notes: Notes) -> Block:
@@ -333,7 +365,13 @@ def to_result_content(content: Any, param: str, notes: Notes) -> Block:
 
 
 def _native(*kinds: str) -> dict[str, Part]:
-    return {kind: Part(_native_part, "Anthropic's own, passed on") for kind in kinds}
+    return {kind: _OWN.get(kind, Part(_native_part, "Anthropic's own, passed on")) for kind in kinds}
+
+
+_OWN: Mapping[str, Part] = {
+    "tool_use": Part(_call_part, "Anthropic's own, passed on; an entry of `tool_calls` with its id is the same call"),
+    **{kind: Part(_call_part, "Anthropic's own, passed on") for kind in SERVER_CALLS},
+}
 
 
 _TEXT = Part(_text_part, "a text block")
@@ -356,6 +394,7 @@ _ASSISTANT_PARTS: Mapping[str, Part] = {
     "refusal": Part(_refusal_part, "a text block"),
     **_native(*IN_ASSISTANT),
     "output_text": Part(_text_part, "a text block"),
+    "input_json_delta": Part(_left_over_part, "left out: what LangChain leaves of a call that stands beside it"),
 }
 _USER_PARTS: Mapping[str, Part] = {
     **_READABLE,
@@ -368,6 +407,13 @@ _RESULT_PARTS: Mapping[str, Part] = {
     "input_audio": Part(_audio_part, "400: Claude models do not take audio"),
     **_native("image", "document", "search_result"),
     **_RESPONSES_NAMES,
+}
+
+
+_OTHER = "400 that names the part; in what stands before the last answer left out and told (`history_mended`)"
+_OTHERS = {
+    "system, developer": "400 that names the part",
+    "assistant": "left out and told (`history_mended`); 400 in strict mode",
 }
 
 
@@ -384,5 +430,5 @@ def parts_table() -> str:
         for kind, part in parts.items():
             grouped.setdefault(part.becomes, []).append(f"`{kind}`")
         rows += [f"| {role} | {', '.join(kinds)} | {becomes}. |" for becomes, kinds in grouped.items()]
-        rows.append(f"| {role} | any other | 400 that names the part. |")
+        rows.append(f"| {role} | any other | {_OTHERS.get(role, _OTHER)}. |")
     return "\n".join(rows)

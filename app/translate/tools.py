@@ -131,6 +131,11 @@ def _loaded(text: str, param: str, notes: Notes) -> Any:
         return value
 
 
+def is_upstream_name(name: str) -> bool:
+    """Whether Claude takes the name of a tool as it is."""
+    return _NAME.fullmatch(name) is not None
+
+
 def is_deeper_than(value: Any, limit: int) -> bool:
     """Whether arrays and objects are nested more than `limit` deep. Does not recurse."""
     level = [value]

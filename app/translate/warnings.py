@@ -18,6 +18,7 @@ AT_THE_HEAD: Mapping[str, str] = {
     "forced_tool_emulated": "The model cannot be forced to call a tool: the arguments were asked for as structured "
     "output, or the call in words.",
     "grammar_not_enforced": "A custom tool's grammar was told to Claude, which cannot be held to it.",
+    "history_mended": "An earlier message held what Claude does not take; it was left out, or put right.",
     "image_detail_ignored": "Claude has no low-detail mode for images.",
     "image_url_not_https": "Anthropic fetches images over https only, and is likely to refuse this one.",
     "inserted_user_turn": "The conversation began with the assistant; a neutral user message was put before it.",

@@ -341,8 +341,9 @@ def test_an_image_behind_a_url_is_passed_on_as_it_is() -> None:
     ],
 )
 def test_what_is_wrong_is_named_by_its_path(message: Any, param: str, code: str) -> None:
+    """In strict mode, where what Claude said before is refused as well (see test_history.py)."""
     with pytest.raises(UntranslatableRequest) as caught:
-        translated(message, user("hi"))
+        translated(message, user("hi"), notes=Notes(strict=True))
     assert (caught.value.param, caught.value.code) == (param, code)
 
 
