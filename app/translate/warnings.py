@@ -15,6 +15,7 @@ AT_THE_HEAD: Mapping[str, str] = {
     "caching_off": "`cache_control` was left out: `PROMPT_CACHE` is off.",
     "citations_dropped": "Claude cites no documents beside structured output.",
     "effort_lowered": "The model, or its thinking being off, admits less effort, or none to be set.",
+    "encoding_guessed": "A text file was not in UTF-8; it was read as Windows-1252.",
     "forced_tool_emulated": "The model cannot be forced to call a tool: the arguments were asked for as structured "
     "output, or the call in words.",
     "grammar_not_enforced": "A custom tool's grammar was told to Claude, which cannot be held to it.",

@@ -31,6 +31,12 @@ file_part = st.sampled_from(
     [
         {"type": "file", "file": {"filename": "a.pdf", "file_data": base64.b64encode(b"%PDF-1.7").decode()}},
         {"type": "file", "file": {"filename": "a.txt", "file_data": "data:text/plain,Hello"}},
+        {"type": "file", "file": {"filename": "a.txt", "file_data": "data:text/plain;base64,"}},
+        {"type": "file", "file": {"file_data": ""}, "cache_control": {"type": "ephemeral"}},
+        {"type": "file", "file": {"file_data": "data:text/csv;base64,//5OAGEAbQBlAA=="}},
+        {"type": "image", "data": PNG.partition(",")[2], "mimeType": "image/jpeg"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/jpeg", "data": PNG.partition(",")[2]}},
+        {"type": "document", "source": {"type": "base64", "media_type": "text/plain", "data": "aGVsbG8="}},
     ]
 )
 call_ids = st.sampled_from(["call_0", "call_1", "functions.get:0", "", "toolu_x"])
