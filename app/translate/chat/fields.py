@@ -97,7 +97,11 @@ FIELDS: Mapping[str, Field] = {
     "functions": _mapped("Tools, one call at a time; the answer has `function_call`.", "tools", "tool_choice"),
     "function_call": _mapped("`tool_choice`.", "tool_choice"),
     "parallel_tool_calls": _mapped("`disable_parallel_tool_use`.", "tool_choice"),
-    "reasoning_effort": _mapped("`thinking` and `effort`, by what the model can.", *_THINKS),
+    "reasoning_effort": _mapped(
+        "`thinking` and `effort`, by what the model can. Without it, below `max_tokens` 1,024, no thinking where the "
+        "model can leave it off: nothing would be left for the answer.",
+        *_THINKS,
+    ),
     "reasoning": _mapped("OpenRouter's form of `reasoning_effort`: effort, max_tokens, exclude, enabled.", *_THINKS),
     "thinking": _mapped("Anthropic's own form, adapted where the model does not take it.", *_THINKS),
     "enable_thinking": _mapped(

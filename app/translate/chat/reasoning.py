@@ -20,6 +20,8 @@ _NEXT_LOWER = {"max": "xhigh", "xhigh": "high", "high": "medium", "medium": "low
 _TYPES = ("enabled", "adaptive", "disabled", "between_tools")
 _LEAST_BUDGET = 1024
 _SMALL_LIMIT = 2048
+_TINY_LIMIT = 1024
+"""Below it thinking may take all that there is, and the answer is empty."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Reasoning:
     @property
     def may_think(self) -> bool:
         return self.thinking is not None and self.thinking["type"] in ("enabled", "adaptive")
+
+
+_NOTHING = Reasoning(None, None, asked_for=False, exposed=False, replays=False)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,10 @@ def to_reasoning(
     small = limit_is_explicit and max_tokens < _SMALL_LIMIT
     if wish.level == "none":
         return _switched_off(facts, notes, wish.own)
+    if wish == _Wish(exposed=wish.exposed) and limit_is_explicit and max_tokens < _TINY_LIMIT:
+        off = _off(facts)
+        if off is not None:
+            return off
     if wish.own is not None and wish.own["type"] not in facts.thinking:
         notes.warn("thinking_rewritten", "thinking", f"{facts.id} does not take thinking of type {wish.own['type']!r}.")
     elif wish.own is not None and wish.own["type"] == "adaptive":
@@ -156,16 +165,21 @@ def _budget(value: Any, param: str) -> int | None:
 
 
 def _switched_off(facts: ModelFacts, notes: Notes, own: Mapping[str, Any] | None) -> Reasoning:
-    off = Reasoning(None, None, asked_for=False, exposed=False, replays=False)
     if own is not None and own["type"] in facts.thinking:
-        return replace(off, thinking=dict(own))
-    if not facts.thinks_by_default:
+        return replace(_NOTHING, thinking=dict(own))
+    off = _off(facts)
+    if off is not None:
         return off
-    for kind in ("disabled", "between_tools"):
-        if kind in facts.thinking:
-            return replace(off, thinking={"type": kind})
     notes.warn("reasoning_cannot_be_disabled", "reasoning_effort", f"{facts.id} always thinks.")
-    return replace(off, effort="low" if "low" in facts.effort else None)
+    return replace(_NOTHING, effort="low" if "low" in facts.effort else None)
+
+
+def _off(facts: ModelFacts) -> Reasoning | None:
+    """What makes the model not think, None where nothing does."""
+    if not facts.thinks_by_default:
+        return _NOTHING
+    kind = next((kind for kind in ("disabled", "between_tools") if kind in facts.thinking), None)
+    return None if kind is None else replace(_NOTHING, thinking={"type": kind})
 
 
 def _adaptive(wish: _Wish, facts: ModelFacts, exposed: bool, *, small: bool) -> Reasoning:

@@ -569,3 +569,48 @@ def test_strict_mode_raises_no_budget() -> None:
             max_tokens=9000,
         )
     assert caught.value.param == "thinking.budget_tokens"
+
+
+BETWEEN = {"type": "between_tools"}
+DISABLED = {"type": "disabled"}
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "thinking", "effort"),
+    [
+        ("claude-sonnet-5", {"max_tokens": 100}, DISABLED, None),
+        ("claude-sonnet-5", {"max_tokens": 1023}, DISABLED, None),
+        ("claude-sonnet-5", {"max_completion_tokens": 1}, DISABLED, None),
+        ("claude-opus-5", {"max_tokens": 1000}, DISABLED, None),
+        ("claude-haiku-5-5", {"max_tokens": 1000}, DISABLED, None),
+        ("claude-sonnet-5-5", {"max_tokens": 1000}, BETWEEN, None),
+        ("claude-opus-4-8", {"max_tokens": 1000}, None, None),
+        ("claude-haiku-4-5", {"max_tokens": 1000}, None, None),
+        ("claude-opus-5-5", {"max_tokens": 1000}, SUMMARIZED, "low"),
+        ("claude-quartz-9", {"max_tokens": 1000}, SUMMARIZED, "low"),
+        ("claude-sonnet-5", {"max_tokens": 1024}, SUMMARIZED, "low"),
+        ("claude-sonnet-5", {"max_tokens": 2047}, SUMMARIZED, "low"),
+        ("claude-sonnet-5", {"max_tokens": 2048}, SUMMARIZED, None),
+        ("claude-sonnet-5", {}, SUMMARIZED, None),
+        ("claude-sonnet-5", {"max_tokens": 100, "reasoning": {"exclude": True}}, DISABLED, None),
+        ("claude-sonnet-5", {"max_tokens": 100, "reasoning_effort": None, "thinking": None}, DISABLED, None),
+        ("claude-sonnet-5", {"max_tokens": 100, "reasoning_effort": "medium"}, SUMMARIZED, "medium"),
+        ("claude-sonnet-5", {"max_tokens": 100, "reasoning": {"enabled": True}}, SUMMARIZED, "medium"),
+        ("claude-sonnet-5", {"max_tokens": 100, "reasoning": {"max_tokens": 50}}, SUMMARIZED, "low"),
+        ("claude-sonnet-5", {"max_tokens": 100, "thinking": {"type": "adaptive"}}, SUMMARIZED, None),
+        ("claude-sonnet-5-5", {"max_tokens": 100, "reasoning_effort": "high"}, SUMMARIZED, "high"),
+    ],
+)
+def test_below_1024_tokens_nobody_thinks_who_was_not_asked_to(
+    model: str, fields: dict[str, Any], thinking: Any, effort: str | None
+) -> None:
+    made = translated(model, **fields)
+    sent = made.body.get("thinking")
+    assert (sent and {name: value for name, value in sent.items() if name != "block_binding"}) == thinking
+    assert made.body.get("output_config", {}).get("effort") == effort
+    assert made.reply.warnings == ()
+
+
+def test_a_configured_limit_is_no_wish_of_the_clients() -> None:
+    made = translated("claude-sonnet-5", Options(default_max_tokens=500))
+    assert (made.body["max_tokens"], made.body["thinking"]) == (500, SUMMARIZED)
