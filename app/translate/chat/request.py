@@ -57,6 +57,7 @@ class Options:
     caching: Caching = "passive"
     system_placement: SystemPlacement = "in_place"
     refusal_finish: str = "content_filter"
+    refusal_text: str = "content"
     always_usage: bool = False
     betas: str = ""
     """The client's header `anthropic-beta`."""
@@ -158,6 +159,7 @@ def to_message_params(
             exposes_reasoning=reasoning.exposed,
             shows_anthropic_content=request.get("include_anthropic_content") is True,
             refusal_finish=options.refusal_finish,
+            refusal_text=options.refusal_text,
             metadata=request.get("metadata"),
             demand=forced.demand,
             told=told_digest(request["messages"], user_of(request)),
