@@ -103,6 +103,14 @@ RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
         choices=("content_filter", "stop"),
     ),
     RuntimeSetting(
+        "REFUSAL_TEXT",
+        "str",
+        "content",
+        "Where a refusal's text stands. content: in refusal, and in content too where nothing else was written, for "
+        "clients that show content alone; refusal: there alone, as with OpenAI.",
+        choices=("content", "refusal"),
+    ),
+    RuntimeSetting(
         "ALWAYS_USAGE", "bool", False, "Usage on the last chunk of streams whose clients did not ask for it, too."
     ),
     RuntimeSetting(

@@ -164,6 +164,7 @@ def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
         caching=values["PROMPT_CACHE"],
         system_placement=values["SYSTEM_PLACEMENT"],
         refusal_finish=values["REFUSAL_FINISH"],
+        refusal_text=values["REFUSAL_TEXT"],
         always_usage=values["ALWAYS_USAGE"],
         betas=request.headers.get("anthropic-beta", ""),
         has_mended_text=g.get("has_mended_text", False),

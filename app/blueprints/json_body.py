@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import orjson
@@ -11,6 +10,7 @@ from flask import current_app, g, request
 from app.blueprints.content_encoding import decoded
 from app.blueprints.errors import body_too_large
 from app.errors import InvalidRequest, shown
+from app.translate import exact_json
 from app.translate.tools import is_deeper_than
 
 MAX_DEPTH = 200
@@ -55,7 +55,7 @@ def _second_reading(raw: bytes, error: orjson.JSONDecodeError, mends_text: bool)
         raise InvalidRequest(
             f"The body of your request is not UTF-8, as JSON has to be: byte {wrong.start} is 0x{raw[wrong.start]:02x}."
         ) from error
-    mended = _ESCAPE.sub(_without_half, raw)
+    mended = exact_json.with_whole_characters(raw)
     g.has_mended_text = mends_text and mended != raw
     try:
         return orjson.loads(mended if mends_text else raw)
@@ -66,13 +66,6 @@ def _second_reading(raw: bytes, error: orjson.JSONDecodeError, mends_text: bool)
 
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_HALVES = (rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}")
-_ESCAPE = re.compile(rb"%b%b|(%b|%b)|\\." % (*_HALVES, *_HALVES), re.DOTALL)
-"""A whole pair of surrogates, half a pair, or any other escape, so that an escaped backslash is none."""
-
-
-def _without_half(escape: re.Match[bytes]) -> bytes:
-    return rb"\ufffd" if escape[1] else escape[0]
 
 
 def is_switched_on(name: str, value: str) -> bool:

@@ -50,6 +50,7 @@ _FIELD_TYPES = {
     chat.Stop: None,
 }
 _TRANSLATED_TYPES: dict[str, Any] = {
+    "system": ["string", "array", "null"],
     "top_k": ["integer", "null"],
     "reasoning": ["object", "null"],
     "thinking": ["object", "null"],

@@ -16,6 +16,7 @@ from app.schemas.base import invalid_request
 from app.translate.chat.extensions import flattened
 from app.translate.chat.reasoning import LEVELS
 from app.translate.chat.request import SERVICE_TIERS
+from app.translate.exact_json import whole_number
 
 MOST_CHOICES = 8
 MOST_STOPS = 64
@@ -58,7 +59,7 @@ class Text(_Field):
 
 
 class Number(_Field):
-    """A JSON number within bounds; a whole one where `whole`."""
+    """A JSON number within bounds; a whole one where `whole`, as 1024 and 1024.0 are."""
 
     def __init__(self, least: float, most: float = math.inf, *, whole: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -68,7 +69,9 @@ class Number(_Field):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
         kind = "integer" if self.whole else "decimal"
-        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+        if self.whole:
+            value = whole_number(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
             self.refuse(attr, "must be a whole number" if self.whole else "must be a number", "invalid_type")
         if value < self.least:
             self.refuse(attr, f"must be at least {self.least:g}", f"{kind}_below_min_value")
@@ -127,6 +130,7 @@ class ChatRequestSchema(Schema):
     top_p = Number(0, 1)
     n = Number(1, MOST_CHOICES, whole=True)
     stop = Stop()
+    stop_sequences = Stop()
     stream = Flag()
     stream_options = StreamOptions()
     tools = Array()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +17,9 @@ from typing import Any
 
 from app.errors import UntranslatableRequest, shown
 from app.translate.caching import mark_last, to_cache_control
-from app.translate.native import FILES_BETA, IN_ASSISTANT, IN_USER, to_native_block
+from app.translate.native import FILES_BETA, IN_ASSISTANT, IN_USER, SERVER_CALLS, to_native_block
 from app.translate.notes import Notes
+from app.translate.tools import to_tool_input
 
 Block = dict[str, Any]
 
@@ -30,6 +32,14 @@ _MAGIC = (
 _PDF = b"%PDF"
 _IMAGE_KINDS = "JPEG, PNG, GIF or WebP"
 _CITABLE = ("document", "search_result")
+_BYTE_ORDER_MARKS = (  # that of UTF-32 begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (b"", "utf-8-sig"),
+)
+_WINDOWS = "windows-1252"
 _URL_SAFE = str.maketrans("-_", "+/")
 _WHITESPACE = re.compile(r"\s+")
 
@@ -43,9 +53,9 @@ def text_block(text: str) -> Block:
     return {"type": "text", "text": text}
 
 
-def to_text_blocks(content: Any, param: str) -> list[Block]:
+def to_text_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
     """Blocks of a system or developer message, which may hold text only; blank ones are left out."""
-    return _without_blanks(_to_blocks(content, param, _SYSTEM_PARTS, "in this role's messages", Notes()))
+    return _without_blanks(_to_blocks(content, param, _SYSTEM_PARTS, "in this role's messages", notes))
 
 
 def to_assistant_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
@@ -80,33 +90,54 @@ def _to_blocks(content: Any, param: str, parts: Mapping[str, Part], where: str, 
     if isinstance(content, str):
         return [text_block(content)]
     if not isinstance(content, list):
-        raise UntranslatableRequest(
-            f"{param} must be a string or an array of content parts.", param=param, code="invalid_type"
+        notes.forgive(
+            UntranslatableRequest(
+                f"{param} must be a string or an array of content parts.", param=param, code="invalid_type"
+            )
         )
-    blocks = []
+        return []
+    blocks: list[Block] = []
+    lost: set[str] = set()
     for i, part in enumerate(content):
         path = f"{param}[{i}]"
-        if isinstance(part, str):
-            blocks.append(text_block(part))
-            continue
-        if not isinstance(part, dict):
-            raise UntranslatableRequest(f"{path} must be an object with a `type`.", param=path, code="invalid_type")
-        kind = part.get("type")
-        known = parts.get(kind) if isinstance(kind, str) else None
-        if known is None:
-            raise UntranslatableRequest(
-                f"{path}.type is {shown(kind)}; accepted {where} are {_accepted(parts)}.",
-                param=f"{path}.type",
-                code="invalid_value",
-            )
-        block = known.convert(part, path, notes)
-        mark_last([block], to_cache_control(part, path))
-        blocks.append(block)
-    return blocks
+        try:
+            block = _to_block(part, path, parts, where, notes)
+        except UntranslatableRequest as fault:
+            notes.forgive(fault)
+            block = None
+            lost |= _ids_of(part)
+        if block is not None:
+            blocks.append(block)
+        if isinstance(part, dict):
+            mark_last(blocks if block is None else [block], to_cache_control(part, path))
+    return [block for block in blocks if not _ids_of(block) & lost] if lost else blocks
+
+
+def _to_block(part: Any, path: str, parts: Mapping[str, Part], where: str, notes: Notes) -> Block | None:
+    """None for a part that says nothing."""
+    if isinstance(part, str):
+        return text_block(part)
+    if not isinstance(part, dict):
+        raise UntranslatableRequest(f"{path} must be an object with a `type`.", param=path, code="invalid_type")
+    kind = part.get("type")
+    known = parts.get(kind) if isinstance(kind, str) else None
+    if known is None:
+        raise UntranslatableRequest(
+            f"{path}.type is {shown(kind)}; accepted {where} are {_accepted(parts)}.",
+            param=f"{path}.type",
+            code="invalid_value",
+        )
+    return known.convert(part, path, notes)
+
+
+def _ids_of(part: Any) -> set[str]:
+    """What a call and its result in the same message have in common: the API takes neither alone."""
+    ids = (part.get("id"), part.get("tool_use_id")) if isinstance(part, dict) else ()
+    return {id for id in ids if isinstance(id, str)}
 
 
 def _accepted(parts: Mapping[str, Part]) -> str:
-    return ", ".join(repr(kind) for kind, part in parts.items() if part.convert is not _audio_part)
+    return ", ".join(repr(kind) for kind, part in parts.items() if part.convert not in (_audio_part, _left_over_part))
 
 
 def _text_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
@@ -132,6 +163,10 @@ def _audio_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
     raise UntranslatableRequest(
         "Claude models do not take audio input.", param=f"{path}.type", code="unsupported_value"
     )
+
+
+def _left_over_part(part: Mapping[str, Any], path: str, notes: Notes) -> None:
+    """LangChain leaves pieces of a streamed call behind, which stands beside them as a whole."""
 
 
 def _image_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
@@ -160,7 +195,7 @@ def _image_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
 def _image_of(data: str, raw: bytes, param: str) -> Block:
     """An image block; a document for a PDF, which many clients send as an image."""
     if raw.startswith(_PDF):
-        return _pdf(data, None)
+        return _document(_pdf(data), None)
     media_type = sniff_image(raw)
     if media_type is None:
         raise UntranslatableRequest(
@@ -182,7 +217,7 @@ def _file_source(file_id: Any, param: str, notes: Notes) -> dict[str, Any]:
     return {"type": "file", "file_id": file_id}
 
 
-def _file_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
+def _file_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block | None:
     """By its bytes: an image, a PDF or a text document. https://platform.openai.com/docs/guides/pdf-files"""
     file = part.get("file")
     if not isinstance(file, dict):
@@ -191,31 +226,49 @@ def _file_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
         )
     block = _file_block(file, path, notes)
     citations = part.get("citations", file.get("citations"))
-    if citations is not None and block["type"] == "document":
+    if citations is not None and block is not None and block["type"] == "document":
         block["citations"] = _checked_citations(citations, f"{path}.citations")
     return block
 
 
-def _file_block(file: Mapping[str, Any], path: str, notes: Notes) -> Block:
+def _file_block(file: Mapping[str, Any], path: str, notes: Notes) -> Block | None:
     name = file.get("filename")
     title = name if isinstance(name, str) and name else None
     if file.get("file_id") is not None:
         source = _file_source(file["file_id"], f"{path}.file.file_id", notes)
         if str(file.get("media_type", "")).startswith("image/"):
             return {"type": "image", "source": source}
-        return {"type": "document", "source": source, **({"title": title} if title else {})}
+        return _document(source, title)
     content, param = file.get("file_data"), f"{path}.file.file_data"
-    if not isinstance(content, str) or not content:
+    if not isinstance(content, str):
         raise UntranslatableRequest(
             f"{param} must be a data URL or base64.", param=param, code="missing_required_parameter"
         )
-    is_data_url = content[:5].lower() == "data:"
-    data, raw = _decoded(content, param) if is_data_url else _clean_base64(content, param)
+    return _by_its_bytes(content, None, title, param, notes)
+
+
+def _by_its_bytes(content: str, declared: Any, title: Any, param: str, notes: Notes) -> Block | None:
+    """An image, a PDF or a text document for base64 or a data URL; None for an empty file without a name."""
+    if content[:5].lower() == "data:":
+        declared = content[5:].partition(",")[0]
+    data, raw = _bytes_of(content, param)
     if raw.startswith(_PDF):
-        return _pdf(data, title)
+        return _document(_pdf(data), title)
     if sniff_image(raw) is not None:
         return _image_of(data, raw, param)
-    return _text_document(raw, title, param)
+    return _text_document(_text_of(raw, declared, param, notes), title)
+
+
+def _text_document(text: str, title: Any) -> Block | None:
+    """Claude takes no empty one, but is to know of the file; None for one without a name."""
+    if is_blank(text):
+        return text_block(f"(empty file: {title})") if isinstance(title, str) and title else None
+    return _document({"type": "text", "media_type": "text/plain", "data": text}, title)
+
+
+def _bytes_of(content: str, param: str) -> tuple[str, bytes]:
+    """(base64, bytes) of a data URL or base64."""
+    return _decoded(content, param) if content[:5].lower() == "data:" else _clean_base64(content, param)
 
 
 def _checked_citations(citations: Any, param: str) -> dict[str, bool]:
@@ -226,24 +279,40 @@ def _checked_citations(citations: Any, param: str) -> dict[str, bool]:
     return {"enabled": citations["enabled"]}
 
 
-def _pdf(data: str, title: str | None) -> Block:
-    source = {"type": "base64", "media_type": "application/pdf", "data": data}
+def _pdf(data: str) -> dict[str, Any]:
+    return {"type": "base64", "media_type": "application/pdf", "data": data}
+
+
+def _document(source: dict[str, Any], title: Any) -> Block:
     return {"type": "document", "source": source, **({"title": title} if title else {})}
 
 
-def _text_document(raw: bytes, title: str | None, param: str) -> Block:
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if is_blank(text) or "\0" in text:
+def _text_of(raw: bytes, declared: Any, param: str, notes: Notes) -> str:
+    """By its byte order mark, else UTF-8; what is declared as text may be in the encoding that Windows had before."""
+    encoding = next(name for mark, name in _BYTE_ORDER_MARKS if raw.startswith(mark))
+    text = _plausible(raw, encoding)
+    if text is not None:
+        return text
+    is_text = isinstance(declared, str) and declared[:5].lower() == "text/"
+    text = _plausible(raw, _WINDOWS) if is_text else None
+    if text is None:
+        encodings = "UTF-8, UTF-16 with a byte order mark or Windows-1252" if is_text else "UTF-8"
         raise UntranslatableRequest(
-            f"{param} is neither a PDF, nor an image ({_IMAGE_KINDS}), nor text in UTF-8.",
+            f"{param} is neither a PDF, nor an image ({_IMAGE_KINDS}), nor text in {encodings}.",
             param=param,
             code="invalid_file_format",
         )
-    source = {"type": "text", "media_type": "text/plain", "data": text}
-    return {"type": "document", "source": source, **({"title": title} if title else {})}
+    reason = "The text is not in UTF-8; it was read as Windows-1252."
+    notes.warn("encoding_guessed", param, reason, strict_code="invalid_file_format")
+    return text
+
+
+def _plausible(raw: bytes, encoding: str) -> str | None:
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
 
 
 def _decoded(url: str, param: str) -> tuple[str, bytes]:
@@ -306,7 +375,7 @@ def _documents(blocks: Any) -> Iterator[Block]:
 class Part:
     """`becomes` says for docs/compatibility.md what comes of it."""
 
-    convert: Callable[[Mapping[str, Any], str, Notes], Block]
+    convert: Callable[[Mapping[str, Any], str, Notes], Block | None]
     becomes: str
 
 
@@ -318,6 +387,30 @@ def _native_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
         content = block.pop("content", None)
         block.update(to_result_content(content, f"{path}.content", notes))
     return block
+
+
+def _call_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
+    """LangChain gives an input that was streamed as text, and may keep it beside an empty one."""
+    given = to_tool_input(part.get("input") or part.get("partial_json"), f"{path}.input", notes)
+    return to_native_block({**part, "input": given}, path, notes)
+
+
+def _attachment_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block | None:
+    """Anthropic's image or document, whatever type it declares; or MCP's image, which holds its data itself."""
+    if "source" not in part and isinstance(part.get("data"), str):
+        return _image_of(*_bytes_of(part["data"], f"{path}.data"), f"{path}.data")
+    block = _native_part(part, path, notes)
+    source, title = block["source"], block.get("title")
+    data, param = source.get("data"), f"{path}.source.data"
+    if source.get("type") not in ("base64", "text") or not isinstance(data, str):
+        return block
+    if source["type"] == "text":
+        made = _text_document(data, title)
+    elif block["type"] == "image":
+        made = _image_of(*_bytes_of(data, param), param)
+    else:
+        made = _by_its_bytes(data, source.get("media_type"), title, param, notes)
+    return {**block, **made} if made is not None and made["type"] == block["type"] else made
 
 
 def to_result_content(content: Any, param: str, notes: Notes) -> Block:
@@ -333,7 +426,15 @@ def to_result_content(content: Any, param: str, notes: Notes) -> Block:
 
 
 def _native(*kinds: str) -> dict[str, Part]:
-    return {kind: Part(_native_part, "Anthropic's own, passed on") for kind in kinds}
+    return {kind: _OWN.get(kind, Part(_native_part, "Anthropic's own, passed on")) for kind in kinds}
+
+
+_OWN: Mapping[str, Part] = {
+    "image": Part(_attachment_part, "Anthropic's own, or MCP's (`data`, `mimeType`); by its bytes, as `image_url`"),
+    "document": Part(_attachment_part, "Anthropic's own; by its bytes, as `file`"),
+    "tool_use": Part(_call_part, "Anthropic's own, passed on; an entry of `tool_calls` with its id is the same call"),
+    **{kind: Part(_call_part, "Anthropic's own, passed on") for kind in SERVER_CALLS},
+}
 
 
 _TEXT = Part(_text_part, "a text block")
@@ -348,6 +449,7 @@ _FILE = Part(
     "asks for citations",
 )
 _READABLE = {"text": _TEXT, "image_url": _IMAGE, "file": _FILE}
+_AUDIO = {kind: Part(_audio_part, "400: Claude models do not take audio") for kind in ("input_audio", "audio")}
 _RESPONSES_NAMES = {"input_text": _TEXT, "input_image": _IMAGE, "input_file": _FILE}
 
 _SYSTEM_PARTS: Mapping[str, Part] = {"text": _TEXT}
@@ -356,18 +458,26 @@ _ASSISTANT_PARTS: Mapping[str, Part] = {
     "refusal": Part(_refusal_part, "a text block"),
     **_native(*IN_ASSISTANT),
     "output_text": Part(_text_part, "a text block"),
+    "input_json_delta": Part(_left_over_part, "left out: what LangChain leaves of a call that stands beside it"),
 }
 _USER_PARTS: Mapping[str, Part] = {
     **_READABLE,
-    "input_audio": Part(_audio_part, "400: Claude models do not take audio"),
+    **_AUDIO,
     **_native(*IN_USER),
     **_RESPONSES_NAMES,
 }
 _RESULT_PARTS: Mapping[str, Part] = {
     **_READABLE,
-    "input_audio": Part(_audio_part, "400: Claude models do not take audio"),
+    **_AUDIO,
     **_native("image", "document", "search_result"),
     **_RESPONSES_NAMES,
+}
+
+
+_OTHER = "400 that names the part; in what stands before the last answer left out and told (`history_mended`)"
+_OTHERS = {
+    "system, developer": "400 that names the part",
+    "assistant": "left out and told (`history_mended`); 400 in strict mode",
 }
 
 
@@ -384,5 +494,5 @@ def parts_table() -> str:
         for kind, part in parts.items():
             grouped.setdefault(part.becomes, []).append(f"`{kind}`")
         rows += [f"| {role} | {', '.join(kinds)} | {becomes}. |" for becomes, kinds in grouped.items()]
-        rows.append(f"| {role} | any other | 400 that names the part. |")
+        rows.append(f"| {role} | any other | {_OTHERS.get(role, _OTHER)}. |")
     return "\n".join(rows)

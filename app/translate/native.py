@@ -46,23 +46,25 @@ _BETAS = {
     "compaction": COMPACTION_BETA,
     "container_upload": FILES_BETA,
 }
+_NEVER_EMPTY = ("signature", "data")
+_NOT_ITS_OWN = ("cache_control", "prompt_cache_breakpoint", "index", "partial_json")
 _NAMES: Mapping[Any, str] = {str: "a string", dict: "an object", list: "an array"}
 
 
 def to_native_block(part: Mapping[str, Any], path: str, notes: Notes) -> dict[str, Any]:
-    """A copy of `part` without its breakpoint, which is checked elsewhere.
+    """A copy of `part` without its breakpoint, which is checked elsewhere, and what LangChain leaves of a stream.
 
     Raises UntranslatableRequest for one that lacks what its type needs.
     """
     for name, kind in _REQUIRED[part["type"]].items():
-        if not isinstance(part.get(name), kind):
+        if not isinstance(part.get(name), kind) or (name in _NEVER_EMPTY and not part[name]):
             raise UntranslatableRequest(
                 f"{path}.{name} must be {_NAMES[kind]} in a part of type {part['type']!r}.",
                 param=f"{path}.{name}",
-                code="missing_required_parameter" if part.get(name) is None else "invalid_type",
+                code="invalid_type" if part.get(name) else "missing_required_parameter",
             )
     note_betas(part, notes)
-    return {name: value for name, value in part.items() if name not in ("cache_control", "prompt_cache_breakpoint")}
+    return {name: value for name, value in part.items() if name not in _NOT_ITS_OWN}
 
 
 def is_well_formed(block: Mapping[str, Any]) -> bool:
@@ -70,7 +72,7 @@ def is_well_formed(block: Mapping[str, Any]) -> bool:
     required = _REQUIRED.get(block.get("type", ""))
     if required is None or not all(isinstance(block.get(name), kind) for name, kind in required.items()):
         return False
-    return bool(block.get("signature", True)) and bool(block.get("data", True))
+    return all(block.get(name, True) for name in _NEVER_EMPTY)
 
 
 def note_betas(block: Mapping[str, Any], notes: Notes) -> None:

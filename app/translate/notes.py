@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 from app.errors import UntranslatableRequest
@@ -23,6 +24,7 @@ class Notes:
 
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
+        self._forgives = False
         self._warnings: dict[tuple[str, str], Note] = {}
         self.betas: dict[str, None] = {}
 
@@ -35,6 +37,18 @@ class Notes:
                 code=strict_code,
             )
         self._warnings.setdefault((code, param), Note(code, param, reason))
+
+    def of_history(self) -> Notes:
+        """The same notes, of what was said before: its client cannot change it, and would be refused for ever."""
+        view = copy.copy(self)
+        view._forgives = not self._strict
+        return view
+
+    def forgive(self, fault: UntranslatableRequest) -> None:
+        """Tells of a fault in the history that the caller leaves out or mends; any other is raised."""
+        if not self._forgives:
+            raise fault
+        self.warn("history_mended", fault.param or "messages", fault.message)
 
     def need_beta(self, *names: str) -> None:
         self.betas.update(dict.fromkeys(names))

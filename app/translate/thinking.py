@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.errors import UntranslatableRequest
 from app.translate.facts import family_of
 from app.translate.native import THINKING, is_well_formed
 
@@ -45,22 +44,20 @@ def to_reasoning_detail(block: Block, *, index: int, block_index: int, message_i
     return {**own, "id": f"{message_id}_{block_index}", **place}
 
 
-def returned_thinking(message: Mapping[str, Any], path: str, family: str) -> list[Placed]:
+def returned_thinking(message: Mapping[str, Any], family: str) -> list[Placed]:
     """The signed blocks that an assistant message brings back. What is not signed, or another model's, is left out."""
     blocks = message.get("thinking_blocks")
     if blocks is not None:
-        return [(None, block) for entry in _list_of(blocks, f"{path}.thinking_blocks") if (block := _native(entry))]
+        return [(None, block) for entry in _objects(blocks) if (block := _native(entry))]
     details = message.get("reasoning_details")
     if details is None:
         return []
-    entries = _joined(_list_of(details, f"{path}.reasoning_details"))
+    entries = _joined(_objects(details))
     return [(_index_of(entry), block) for entry in entries if (block := _of_detail(entry, family))]
 
 
-def _list_of(value: Any, param: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise UntranslatableRequest(f"{param} must be an array.", param=param, code="invalid_type")
-    return [entry for entry in value if isinstance(entry, dict)]
+def _objects(value: Any) -> list[Any]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def _native(entry: Mapping[str, Any]) -> Block | None:

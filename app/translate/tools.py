@@ -30,7 +30,7 @@ _MAX_INPUT_DEPTH = 200
 UNION_WORDS = ("anyOf", "oneOf", "allOf", "enum", "not")
 _NATIVE = re.compile(
     r"(web_search|web_fetch|code_execution|bash|text_editor|memory|computer|advisor|browser_toolset|computer_toolset)"
-    r"_\d{8}|tool_search_tool_(bm25|regex)(_\d{8})?|mcp_toolset|custom"
+    r"_\d{8}|tool_search_tool_(bm25|regex)(_\d{8})?|mcp_toolset"
 )
 _NATIVE_BETAS = (
     (r"computer_20241022", "computer-use-2024-10-22"),
@@ -107,23 +107,48 @@ class CallIds:
 def to_tool_input(arguments: Any, param: str, notes: Notes) -> dict[str, Any]:
     """The `input` of a tool_use block. What is no JSON object (a client cannot repair its history) is kept as
     `{"_raw": text}`."""
-    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+    value = _parsed(arguments, param, notes)
+    if value is None:
         return {}
-    if isinstance(arguments, dict):
-        return arguments
-    if not isinstance(arguments, str):
-        raise UntranslatableRequest(f"{param} must be a string of JSON.", param=param, code="invalid_type")
-    text = arguments.strip()
-    if text.startswith("{}{"):  # left in histories by gateways that sent an empty object before the real one
-        text = text[2:]
-    try:
-        value = exact_json.loads(text)
-    except ValueError:
-        value = None
     if isinstance(value, dict) and not is_deeper_than(value, _MAX_INPUT_DEPTH):
         return value
     notes.warn("bad_tool_arguments", param, "These tool call arguments are not a JSON object.")
-    return {"_raw": arguments}
+    return {"_raw": arguments if isinstance(arguments, str) else exact_json.dumps(arguments).decode()}
+
+
+def _parsed(arguments: Any, param: str, notes: Notes) -> Any:
+    """What the text says, however often it was encoded; the text itself where it says nothing."""
+    value = arguments
+    while isinstance(value, str):
+        text = value.strip()
+        if not text:
+            return None
+        if text.startswith("{}{"):  # left in histories by gateways that sent an empty object before the real one
+            text = text[2:]
+        try:
+            value = _loaded(text, param, notes)
+        except ValueError:
+            return arguments
+    return value
+
+
+def _loaded(text: str, param: str, notes: Notes) -> Any:
+    """Raises ValueError."""
+    try:
+        return exact_json.loads(text)
+    except ValueError:
+        written = text.encode("utf-8", "replace")
+        whole = exact_json.with_whole_characters(written)
+        value = exact_json.loads_as_meant(whole.decode())
+        if whole != written:
+            reason = "Half a character stands in these tool call arguments."
+            notes.warn("broken_character", param, reason, strict_code="invalid_value")
+        return value
+
+
+def is_upstream_name(name: str) -> bool:
+    """Whether Claude takes the name of a tool as it is."""
+    return _NAME.fullmatch(name) is not None
 
 
 def is_deeper_than(value: Any, limit: int) -> bool:
@@ -163,10 +188,10 @@ def to_tools(tools: Any, names: ToolNames, facts: ModelFacts, notes: Notes, *, e
         path = f"tools[{i}]"
         if not isinstance(tool, dict):
             raise UntranslatableRequest(f"{path} must be an object.", param=path, code="invalid_type")
-        kind: Any = tool.get("type", "function" if "function" in tool else None)
+        kind = _kind_of(tool, path)
         if kind == "function":
             made = _to_function(tool, path, names, budget, notes)
-        elif kind == "custom" and "input_schema" not in tool:
+        elif kind == "custom":
             made = _to_custom(tool, path, names, notes)
             custom.add(made["name"])
         elif is_openai_search(kind):
@@ -184,7 +209,7 @@ def to_tools(tools: Any, names: ToolNames, facts: ModelFacts, notes: Notes, *, e
                 code="invalid_type" if not isinstance(kind, str) else "unsupported_value",
             )
         if made.get("name") in taken:
-            param = f"{path}.{kind}.name" if kind in ("function", "custom") else f"{path}.type"
+            param = f"{_described(tool, path, kind)[1]}.name" if kind in ("function", "custom") else f"{path}.type"
             raise UntranslatableRequest(
                 f"{param}: there are two tools called {shown(names.original(made['name']))}.",
                 param=param,
@@ -195,6 +220,21 @@ def to_tools(tools: Any, names: ToolNames, facts: ModelFacts, notes: Notes, *, e
         mark_last([made], to_cache_control(tool, path))
         translated.append(made)
     return Tools(translated, frozenset(custom), hosted)
+
+
+def _kind_of(tool: Mapping[str, Any], path: str) -> Any:
+    """Anthropic's tools have no type, or the type `custom` and a schema: they are functions."""
+    kind = tool.get("type")
+    if kind is not None:
+        return "function" if kind == "custom" and "input_schema" in tool else kind
+    has_schema = "input_schema" in tool or "parameters" in tool
+    if "name" in tool and not has_schema and "function" not in tool:
+        raise UntranslatableRequest(  # a schema under another name would be lost
+            f"{path}.input_schema must be a JSON Schema object.",
+            param=f"{path}.input_schema",
+            code="missing_required_parameter",
+        )
+    return "function" if has_schema or "function" in tool else None
 
 
 def is_native(kind: Any) -> bool:
@@ -221,32 +261,29 @@ def reserved_names(request: Mapping[str, Any]) -> set[str]:
     return reserved
 
 
-def _described(tool: Any, path: str, kind: str) -> Mapping[str, Any]:
-    """The object that names and describes a function or custom tool."""
-    described = tool.get(kind)
+def _described(tool: Mapping[str, Any], path: str, kind: str) -> tuple[Mapping[str, Any], str]:
+    """The object that names and describes a function or custom tool, and its path: the tool itself in Anthropic's form
+    and in that of OpenAI's Responses API."""
+    is_flat = tool.get(kind) is None and ("name" in tool or "input_schema" in tool)
+    described, path = (tool, path) if is_flat else (tool.get(kind), f"{path}.{kind}")
     if not isinstance(described, dict):
-        raise UntranslatableRequest(
-            f"{path}.{kind} must be an object.", param=f"{path}.{kind}", code="missing_required_parameter"
-        )
+        raise UntranslatableRequest(f"{path} must be an object.", param=path, code="missing_required_parameter")
     if not isinstance(described.get("name"), str) or not described["name"]:
         raise UntranslatableRequest(
-            f"{path}.{kind}.name must be a non-empty string.",
-            param=f"{path}.{kind}.name",
-            code="missing_required_parameter",
+            f"{path}.name must be a non-empty string.", param=f"{path}.name", code="missing_required_parameter"
         )
     if not isinstance(described.get("description"), str | None):
         raise UntranslatableRequest(
-            f"{path}.{kind}.description must be a string.",
-            param=f"{path}.{kind}.description",
-            code="invalid_type",
+            f"{path}.description must be a string.", param=f"{path}.description", code="invalid_type"
         )
-    return described
+    return described, path
 
 
 def _to_function(tool: Mapping[str, Any], path: str, names: ToolNames, budget: StrictBudget, notes: Notes) -> Tool:
-    function = _described(tool, path, "function")
+    function, inner = _described(tool, path, "function")
     made: Tool = {"name": names.to_upstream(function["name"])}
-    schema, in_words, renamed = _input_schema(function.get("parameters"), f"{path}.function.parameters", notes)
+    parameters = "input_schema" if "input_schema" in function else "parameters"
+    schema, in_words, renamed = _input_schema(function.get(parameters), f"{inner}.{parameters}", notes)
     names.rename_parameters(made["name"], renamed)
     description = "\n".join(text for text in (function.get("description"), in_words) if text)
     if description:
@@ -255,36 +292,34 @@ def _to_function(tool: Mapping[str, Any], path: str, names: ToolNames, budget: S
     strict = function.get("strict")
     if not isinstance(strict, bool | None):
         raise UntranslatableRequest(
-            f"{path}.function.strict must be true or false.", param=f"{path}.function.strict", code="invalid_type"
+            f"{inner}.strict must be true or false.", param=f"{inner}.strict", code="invalid_type"
         )
     if strict:
         enforced = budget.fit(schema)
         if enforced is None:
-            notes.warn(
-                "strict_dropped", f"{path}.function.strict", f"Claude cannot enforce this schema ({budget.reason})."
-            )
+            notes.warn("strict_dropped", f"{inner}.strict", f"Claude cannot enforce this schema ({budget.reason}).")
         else:
             made.update(input_schema=enforced, strict=True)
-    _copy_extensions(made, (tool, path), (function, f"{path}.function"))
-    mark_last([made], to_cache_control(function, f"{path}.function"))
+    _copy_extensions(made, (tool, path), (function, inner))
+    mark_last([made], to_cache_control(function, inner))
     return made
 
 
 def _to_custom(tool: Mapping[str, Any], path: str, names: ToolNames, notes: Notes) -> Tool:
     """A tool that takes free text: a function with one string."""
-    custom = _described(tool, path, "custom")
+    custom, inner = _described(tool, path, "custom")
     lines = [custom["description"]] if custom.get("description") else []
     lines.append("`input` is the raw text for this tool, not JSON.")
     form: Any = custom.get("format") or {"type": "text"}
     kind = form.get("type") if isinstance(form, dict) else None
     if kind == "grammar":
         grammar: Any = form.get("grammar") if isinstance(form.get("grammar"), dict) else form
-        notes.warn("grammar_not_enforced", f"{path}.custom.format", "Claude cannot enforce a grammar; it is told it.")
+        notes.warn("grammar_not_enforced", f"{inner}.format", "Claude cannot enforce a grammar; it is told it.")
         lines.append(f"It must follow this {grammar.get('syntax') or ''} grammar:\n{grammar.get('definition') or ''}")
     elif kind != "text":
         raise UntranslatableRequest(
-            f"{path}.custom.format.type is {shown(kind)}; accepted are 'text' and 'grammar'.",
-            param=f"{path}.custom.format.type",
+            f"{inner}.format.type is {shown(kind)}; accepted are 'text' and 'grammar'.",
+            param=f"{inner}.format.type",
             code="invalid_value",
         )
     made: Tool = {
@@ -292,7 +327,7 @@ def _to_custom(tool: Mapping[str, Any], path: str, names: ToolNames, notes: Note
         "description": "\n".join(lines),
         "input_schema": {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]},
     }
-    _copy_extensions(made, (tool, path), (custom, f"{path}.custom"))
+    _copy_extensions(made, (tool, path), (custom, inner))
     return made
 
 
@@ -326,12 +361,7 @@ def _to_native(tool: Mapping[str, Any], path: str, notes: Notes) -> Tool:
         if re.match(pattern, kind):
             notes.need_beta(beta)
     made = dict(tool)
-    if kind == "custom":
-        if not isinstance(tool.get("name"), str) or not isinstance(tool.get("input_schema"), dict):
-            raise UntranslatableRequest(
-                f"{path} must have a name and an input_schema.", param=path, code="missing_required_parameter"
-            )
-    elif re.fullmatch(r"web_search_\d{8}", kind) and kind >= "web_search_20260209":
+    if re.fullmatch(r"web_search_\d{8}", kind) and kind >= "web_search_20260209":
         made.setdefault("allowed_callers", ["direct"])  # else code execution blocks would appear
     for breakpoint in ("cache_control", "prompt_cache_breakpoint"):  # checked and set elsewhere
         made.pop(breakpoint, None)
@@ -405,6 +435,7 @@ def _required(schema: Mapping[str, Any]) -> list[str]:
 
 def to_tool_choice(choice: Any, *, parallel: bool, offered: Tools, names: ToolNames) -> tuple[list[Tool], Any]:
     """The tools to send, and Anthropic's `tool_choice` or None where its default says the same."""
+    choice, parallel = _in_words(choice, parallel)
     if not offered.tools:
         if choice in (None, "none", "auto"):
             return [], None
@@ -417,7 +448,22 @@ def to_tool_choice(choice: Any, *, parallel: bool, offered: Tools, names: ToolNa
     return tools, None if translated == {"type": "auto"} else translated
 
 
-_PLAIN_CHOICES = {None: "auto", "auto": "auto", "none": "none", "required": "any"}
+_PLAIN_CHOICES = {None: "auto", "auto": "auto", "none": "none", "required": "any", "any": "any"}
+
+
+def _in_words(choice: Any, parallel: bool) -> tuple[Any, bool]:
+    """Anthropic's `{"type": "auto"}` as OpenAI's "auto", and whether several calls at once are wanted."""
+    if not isinstance(choice, dict):
+        return choice, parallel
+    alone = choice.get("disable_parallel_tool_use")
+    if not isinstance(alone, bool | None):
+        raise UntranslatableRequest(
+            "tool_choice.disable_parallel_tool_use must be true or false.",
+            param="tool_choice.disable_parallel_tool_use",
+            code="invalid_type",
+        )
+    kind = choice.get("type")
+    return kind if isinstance(kind, str) and kind in _PLAIN_CHOICES else choice, parallel and not alone
 
 
 def _to_choice(choice: Any, offered: Tools, names: ToolNames) -> tuple[list[Tool], dict[str, Any]]:
@@ -437,10 +483,12 @@ def _named(choice: Mapping[str, Any], offered: Tools, names: ToolNames) -> str |
     kind = choice.get("type")
     if isinstance(kind, str) and kind in offered.hosted:
         return offered.hosted[kind]
-    if kind not in ("function", "custom"):
+    if kind not in ("function", "custom", "tool"):
         return None
-    named = choice.get(kind)
+    named = choice.get(kind, choice)  # Anthropic's choice, and that of OpenAI's Responses API, names the tool itself
     name = named.get("name") if isinstance(named, dict) else None
+    if kind == "tool" and name in offered.hosted.values():
+        return str(name)
     if not isinstance(name, str) or names.to_upstream(name) not in {t.get("name") for t in offered.tools}:
         raise UntranslatableRequest(
             f"tool_choice names the tool {shown(name)}, which is not in tools.",
@@ -452,21 +500,18 @@ def _named(choice: Mapping[str, Any], offered: Tools, names: ToolNames) -> str |
 
 def _allowed(choice: Mapping[str, Any], offered: Tools, names: ToolNames) -> tuple[list[Tool], dict[str, Any]]:
     """Claude has no list of allowed tools: the others are left out, which costs the prompt cache."""
-    allowed = choice.get("allowed_tools")
+    is_flat = "allowed_tools" not in choice and "tools" in choice  # as in OpenAI's Responses API
+    allowed, path = (choice, "tool_choice") if is_flat else (choice.get("allowed_tools"), "tool_choice.allowed_tools")
     entries = allowed.get("tools") if isinstance(allowed, dict) else None
     mode = allowed.get("mode", "auto") if isinstance(allowed, dict) else None
     if not isinstance(entries, list) or mode not in ("auto", "required"):
         raise UntranslatableRequest(
-            "tool_choice.allowed_tools must be an object with a mode of auto or required, and tools.",
-            param="tool_choice.allowed_tools",
-            code="invalid_value",
+            f"{path} must be an object with a mode of auto or required, and tools.", param=path, code="invalid_value"
         )
     wanted = {_named(entry, offered, names) if isinstance(entry, dict) else None for entry in entries}
     if None in wanted:
         raise UntranslatableRequest(
-            "tool_choice.allowed_tools.tools must be objects that name a function.",
-            param="tool_choice.allowed_tools.tools",
-            code="invalid_value",
+            f"{path}.tools must be objects that name a function.", param=f"{path}.tools", code="invalid_value"
         )
     if not wanted:
         return offered.tools, {"type": "none"}
@@ -485,7 +530,8 @@ _KINDS = (
         "`function`",
         "A tool; names that Claude refuses are altered reversibly. `strict` where Claude can enforce the schema, else "
         "told as `strict_dropped`. `cache_control`, `defer_loading`, `eager_input_streaming`, `input_examples` and "
-        "`allowed_callers` are copied.",
+        "`allowed_callers` are copied. Anthropic's form (`name`, `description`, `input_schema`; no type, or `custom`) "
+        "and the flat one of OpenAI's Responses API are the same tool.",
     ),
     (
         "`custom`",

@@ -43,6 +43,8 @@ class ReplyContext:
     shows_anthropic_content: bool = False
     """The client wants Claude's own blocks as well."""
     refusal_finish: str = "content_filter"
+    refusal_text: str = "content"
+    """`content`: a refusal's text stands there, too, where nothing else was written."""
     metadata: Mapping[str, str] | None = None
     demand: str | None = None
     """What the model is told once more when it calls no tool although it must."""
@@ -74,4 +76,4 @@ class Translation:
     may_run_long: bool
     reply: ReplyContext
     notes: tuple[Note, ...] = ()
-    system_sources: tuple[int, ...] = ()
+    system_sources: tuple[int | None, ...] = ()

@@ -9,14 +9,17 @@ from collections.abc import Mapping
 
 AT_THE_HEAD: Mapping[str, str] = {
     "bad_tool_arguments": "A call in the history has arguments that are no JSON object; Claude gets them as `_raw`.",
+    "broken_character": "A text held half a character, as where it was cut within an emoji; Claude sees U+FFFD.",
     "cache_breakpoints_dropped": "There were more than four `cache_control`; the last of tools and system and the "
     "latest ones were kept.",
     "caching_off": "`cache_control` was left out: `PROMPT_CACHE` is off.",
     "citations_dropped": "Claude cites no documents beside structured output.",
     "effort_lowered": "The model, or its thinking being off, admits less effort, or none to be set.",
+    "encoding_guessed": "A text file was not in UTF-8; it was read as Windows-1252.",
     "forced_tool_emulated": "The model cannot be forced to call a tool: the arguments were asked for as structured "
     "output, or the call in words.",
     "grammar_not_enforced": "A custom tool's grammar was told to Claude, which cannot be held to it.",
+    "history_mended": "An earlier message held what Claude does not take; it was left out, or put right.",
     "image_detail_ignored": "Claude has no low-detail mode for images.",
     "image_url_not_https": "Anthropic fetches images over https only, and is likely to refuse this one.",
     "inserted_user_turn": "The conversation began with the assistant; a neutral user message was put before it.",
@@ -37,7 +40,7 @@ AT_THE_HEAD: Mapping[str, str] = {
     "strict_dropped": "A strict tool's schema cannot be enforced; the tool works without.",
     "system_as_user": "There was no user message; the last system message took its place.",
     "temperature_clamped": "Claude's temperature goes up to 1.",
-    "text_mended": "The request held halves of characters (lone surrogates); U+FFFD stands in their places.",
+    "thinking_budget_raised": "Claude thinks with a budget of at least 1,024 tokens, which is what was sent.",
     "thinking_dropped_for_forced_tool": "The model cannot think and be forced to call a tool; it does not think.",
     "thinking_dropped_small_max_tokens": "`max_tokens` leaves no room for a thinking budget; the model does not think.",
     "thinking_rewritten": "The model does not take this form of `thinking`; the nearest one was sent.",

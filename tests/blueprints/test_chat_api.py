@@ -402,6 +402,21 @@ def test_prefixes_and_lists_of_models_decide_who_serves(module_gateway: Any, sim
     assert "claude-opus-5-5" not in ids
 
 
+@pytest.mark.parametrize(("setting", "is_content"), [({}, True), ({"REFUSAL_TEXT": "refusal"}, False)])
+def test_where_the_text_of_a_refusal_stands_is_a_setting(
+    gateway: GatewayMaker, simulator: str, setting: dict[str, str], is_content: bool
+) -> None:
+    started = gateway(
+        ENABLE_ANTHROPIC_API="true",
+        ANTHROPIC_API_KEYS="sk-ant-test",
+        ANTHROPIC_API_BASE_URLS=simulator,
+        **setting,
+    )
+    answer = post(started, model="sim-refusal").json()["choices"][0]["message"]
+    assert answer["refusal"]
+    assert answer["content"] == (answer["refusal"] if is_content else None)
+
+
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
 def test_a_running_stream_is_finished_when_the_service_stops_or_reloads(
     gateway: GatewayMaker, simulator: str, stop: signal.Signals

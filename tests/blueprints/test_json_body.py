@@ -125,7 +125,7 @@ HALVES = [
 def test_halves_of_characters_are_replaced_and_told(client: FlaskClient, escaped: str, text: str) -> None:
     answer = ask(client, BODY.replace(b"hi", escaped.encode()))
     assert said(answer) == text
-    assert [warning["code"] for warning in answer.json["warnings"]] == ["text_mended"]
+    assert [warning["code"] for warning in answer.json["warnings"]] == ["broken_character"]
 
 
 def test_whole_pairs_are_left_alone(client: FlaskClient) -> None:

@@ -53,8 +53,6 @@ PDF = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
         ({"messages": user({"type": "document", "source": PDF, "citations": "x"})}, "messages[0].content[0].citations"),
         ({"messages": user({"type": "search_result", "source": "s", "title": "t", "content": [], "citations": [True]})},
          "messages[0].content[0].citations"),
-        ({"messages": [*HI, {"role": "assistant", "function_call": {"name": "f"}, "tool_calls": 5}]},
-         "messages[1].tool_calls"),
         ({"anthropic_version": "\u0662\u0660\u0662\u0663-\u0660\u0666-\u0660\u0661"}, "anthropic_version"),
         ({"extra_body": {"extra_body": {"n": 2}}}, "extra_body"),
         ({"stop": [" " * n for n in range(1, 200)]}, "stop"),

@@ -6,7 +6,7 @@ https://docs.anthropic.com/en/api/messages
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.errors import UntranslatableRequest, shown
@@ -16,17 +16,27 @@ from app.translate.content import Block, is_blank, text_block, to_assistant_bloc
 from app.translate.native import note_betas
 from app.translate.notes import Notes
 from app.translate.thinking import interleaved, is_thinking, returned_thinking, without_thinking
-from app.translate.tools import CallIds, ToolNames, to_tool_input
+from app.translate.tools import CallIds, ToolNames, is_upstream_name, to_tool_input
 
 
 @dataclass
 class AssistantTurn:
     """`members` are the indexes of the client's messages in it; `calls` holds (the client's id, the upstream's) of
-    each call, in order."""
+    each call, in order. `told` are the blocks with the client's ids."""
 
     members: list[int]
     blocks: list[Block] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    told: list[Block] = field(default_factory=list)
+
+    def beyond(self, before: AssistantTurn) -> AssistantTurn:
+        """What it says that the message before it did not: some clients give a call twice, and its result once."""
+        calls = [block for block in self.told if block["type"] == "tool_use"]
+        has_ids = all(isinstance(call["id"], str) and call["id"] for call in calls)
+        if not calls or not has_ids or calls != [block for block in before.told if block["type"] == "tool_use"]:
+            return self
+        repeats_all = self.told == before.told
+        return replace(self, blocks=[b for b in self.blocks if not repeats_all and b["type"] != "tool_use"], calls=[])
 
 
 @dataclass(frozen=True)
@@ -40,12 +50,13 @@ class History:
 
 
 class AssistantTurns:
-    """Translates the assistant messages of one conversation, in order: ids of calls are unique over all of it."""
+    """Translates the assistant messages of one conversation, in order: ids of calls are unique over all of it. They are
+    history, whose faults are forgiven in lenient mode."""
 
     def __init__(self, history: History, names: ToolNames, notes: Notes) -> None:
         self._history = history
         self._names = names
-        self._notes = notes
+        self._notes = notes.of_history()
         self._ids = CallIds()
 
     def translate(self, message: Mapping[str, Any], i: int) -> AssistantTurn:
@@ -53,18 +64,20 @@ class AssistantTurns:
         path = f"messages[{i}]"
         seen = to_assistant_blocks(message.get("content"), f"{path}.content", self._notes)
         refusal = message.get("refusal")
-        calls = _calls(message, path)
+        calls = self._list(message, "tool_calls", path)
         if not seen and isinstance(refusal, str) and not is_blank(refusal):
             seen.append(text_block(refusal))
         if not seen and not calls and message.get("audio") is not None:
-            raise UntranslatableRequest(
-                "Claude models do not take audio.", param=f"{path}.audio", code="unsupported_value"
+            self._notes.forgive(
+                UntranslatableRequest(
+                    "Claude models do not take audio.", param=f"{path}.audio", code="unsupported_value"
+                )
             )
-        uses = [self._tool_use(call, f"{path}.tool_calls[{j}]") for j, call in enumerate(calls)]
-        blocks = self._exact(message, i, seen, uses) or self._of_what_is_seen(message, path, [*seen, *uses])
+        seen = self._with_calls(seen, calls, f"{path}.tool_calls")
+        blocks = self._exact(message, i, seen) or self._of_what_is_seen(message, path, seen)
         if not self._history.replays_thinking or all(is_thinking(block) for block in blocks):
             blocks = without_thinking(blocks)  # thinking alone is no message
-        turn = AssistantTurn([i], [self._with_id(block, i, j) for j, block in enumerate(blocks)])
+        turn = AssistantTurn([i], [self._with_id(block, i, j) for j, block in enumerate(blocks)], told=blocks)
         asked = [block["id"] for block in blocks if block["type"] == "tool_use"]
         sent = [block["id"] for block in turn.blocks if block["type"] == "tool_use"]
         turn.calls = [(str(client_id or ""), upstream_id) for client_id, upstream_id in zip(asked, sent, strict=True)]
@@ -73,6 +86,40 @@ class AssistantTurns:
         if control is not None and last is not None:
             turn.blocks[last] = {**turn.blocks[last], "cache_control": control}
         return turn
+
+    def _list(self, message: Mapping[str, Any], name: str, path: str) -> list[Any]:
+        value = message.get(name)
+        if not isinstance(value, list | None):
+            param = f"{path}.{name}"
+            self._notes.forgive(UntranslatableRequest(f"{param} must be an array.", param=param, code="invalid_type"))
+        return value if isinstance(value, list) else []
+
+    def _with_calls(self, seen: list[Block], calls: list[Any], path: str) -> list[Block]:
+        """The calls of the content and those of `tool_calls`: what stands in both (by its id) is one. LangChain writes
+        it twice, and knows its arguments in `tool_calls` alone when it was streamed."""
+        uses = []
+        for j, call in enumerate(calls):
+            try:
+                uses.append(self._tool_use(call, f"{path}[{j}]"))
+            except UntranslatableRequest as fault:
+                self._notes.forgive(fault)
+        by_id: dict[str, int] = {}
+        for n, use in enumerate(uses):
+            if isinstance(use["id"], str):
+                by_id.setdefault(use["id"], n)
+        blocks, told = [], set()
+        for block in seen:
+            if block["type"] == "tool_use":
+                again = by_id.pop(block["id"], None)
+                name, given = block["name"], block["input"]
+                if again is not None:
+                    told.add(again)
+                    name, given = uses[again]["name"], given or uses[again]["input"]
+                elif not is_upstream_name(name):
+                    name = self._names.to_upstream(name)
+                block = {**block, "name": name, "input": self._names.to_upstream_input(name, given)}
+            blocks.append(block)
+        return blocks + [use for n, use in enumerate(uses) if n not in told]
 
     def _tool_use(self, call: Any, path: str) -> Block:
         kind, called = _called(call, path)
@@ -85,10 +132,12 @@ class AssistantTurns:
         given = self._names.to_upstream_input(name, given)
         return {"type": "tool_use", "id": call.get("id"), "name": name, "input": given}
 
-    def _exact(self, message: Mapping[str, Any], i: int, seen: list[Block], uses: list[Block]) -> list[Block] | None:
+    def _exact(self, message: Mapping[str, Any], i: int, seen: list[Block]) -> list[Block] | None:
         blocks = self._history.remembered.get(i)
-        has_ids = all(isinstance(use["id"], str) for use in uses)
-        if blocks is None or not has_ids or any(block["type"] != "text" for block in seen):
+        if blocks is None or any(block["type"] not in ("text", "tool_use") for block in seen):
+            return None
+        uses = [block for block in seen if block["type"] == "tool_use"]
+        if not all(isinstance(use["id"], str) for use in uses):
             return None
         calls = {use["id"]: (use["name"], use["input"]) for use in uses}
         if len(calls) != len(uses) or not memory.matches(blocks, memory.visible_text(message.get("content")), calls):
@@ -100,24 +149,15 @@ class AssistantTurns:
     def _of_what_is_seen(self, message: Mapping[str, Any], path: str, seen: list[Block]) -> list[Block]:
         if any(is_thinking(block) for block in seen):
             return seen
-        return interleaved(returned_thinking(message, path, self._history.family), seen)
+        for name in ("thinking_blocks", "reasoning_details"):
+            self._list(message, name, path)
+        return interleaved(returned_thinking(message, self._history.family), seen)
 
     def _with_id(self, block: Block, message_index: int, block_index: int) -> Block:
         if block["type"] != "tool_use":
             return block
         upstream_id = self._ids.to_upstream(block["id"], message_index, block_index)
         return block if upstream_id == block["id"] else {**block, "id": upstream_id}
-
-
-def _calls(message: Mapping[str, Any], path: str) -> list[Any]:
-    calls = message.get("tool_calls")
-    if calls is None:
-        return []
-    if not isinstance(calls, list):
-        raise UntranslatableRequest(
-            f"{path}.tool_calls must be an array.", param=f"{path}.tool_calls", code="invalid_type"
-        )
-    return calls
 
 
 def _called(call: Any, path: str) -> tuple[str, Mapping[str, Any]]:

@@ -74,7 +74,7 @@ def _is_there(path: str, sent: Mapping[str, Any]) -> bool:
 
 
 def _messages(messages: list[Any], translation: Translation) -> list[dict[str, Any]]:
-    places: dict[int, list[str]] = {}
+    places: dict[int | None, list[str]] = {}
     for place, source in enumerate(translation.system_sources):
         places.setdefault(source, []).append(f"system[{place}]")
     for place, sources in enumerate(translation.reply.message_sources):

@@ -42,6 +42,7 @@ FIELDS: Mapping[str, Field] = {
     "model": _mapped(
         "Alias, provider prefix and dots in the version are taken off; unknown names go upstream as they are.", "model"
     ),
+    "system": _mapped("Anthropic's own: a string or text blocks, before the system messages.", "system", applies=bool),
     "messages": _mapped("System blocks and turns: see the table of content parts.", "system", "messages"),
     "max_completion_tokens": _mapped("`max_tokens`, at most what the model can write.", "max_tokens"),
     "max_tokens": _mapped(
@@ -80,11 +81,13 @@ FIELDS: Mapping[str, Field] = {
         "Anthropic's automatic breakpoint; on messages, parts and tools its explicit ones.", "cache_control"
     ),
     "stop": _mapped("`stop_sequences`; white space, which Claude refuses, is cut at by the gateway.", "stop_sequences"),
+    "stop_sequences": _mapped("Anthropic's own name of `stop`; both are joined.", "stop_sequences"),
     "stream": _mapped("Server-sent events.", "stream"),
     "stream_options": _mapped("`include_usage`."),
     "tools": _mapped("Functions, custom tools, web search and Anthropic's own tools: see the table of tools.", "tools"),
     "tool_choice": _mapped(
-        "none, auto, required, a function, a custom tool, allowed tools. Models that cannot be forced are asked for "
+        "none, auto, required, a function, a custom tool, allowed tools; in Anthropic's form and that of OpenAI's "
+        "Responses API, too. Models that cannot be forced are asked for "
         "the arguments as structured output, or told in words and asked once more (`forced_tool_emulated`).",
         "tool_choice",
         "output_config.format",
@@ -94,7 +97,11 @@ FIELDS: Mapping[str, Field] = {
     "functions": _mapped("Tools, one call at a time; the answer has `function_call`.", "tools", "tool_choice"),
     "function_call": _mapped("`tool_choice`.", "tool_choice"),
     "parallel_tool_calls": _mapped("`disable_parallel_tool_use`.", "tool_choice"),
-    "reasoning_effort": _mapped("`thinking` and `effort`, by what the model can.", *_THINKS),
+    "reasoning_effort": _mapped(
+        "`thinking` and `effort`, by what the model can. Without it, below `max_tokens` 1,024, no thinking where the "
+        "model can leave it off: nothing would be left for the answer.",
+        *_THINKS,
+    ),
     "reasoning": _mapped("OpenRouter's form of `reasoning_effort`: effort, max_tokens, exclude, enabled.", *_THINKS),
     "thinking": _mapped("Anthropic's own form, adapted where the model does not take it.", *_THINKS),
     "enable_thinking": _mapped(
@@ -102,7 +109,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "chat_template_kwargs": _mapped("`enable_thinking` in it, as at the top level.", *_THINKS),
     "service_tier": _mapped(
-        "default, flex, scale: `standard_only`; auto, priority: `auto`; fast: `speed`.",
+        "default, flex, scale, standard_only: `standard_only`; auto, priority: `auto`; fast: `speed`.",
         "service_tier",
         "speed",
         in_one=True,

@@ -16,6 +16,7 @@ from app.translate.native import IN_ASSISTANT, is_well_formed
 from app.translate.thinking import is_thinking, returned_thinking, stands_surely
 
 Block = dict[str, Any]
+_ONLY_CLAUDE_WRITES = tuple(kind for kind in IN_ASSISTANT if kind != "tool_use")
 MOST_NAMES = 200
 """The latest turns are looked for; thinking that is older matters least."""
 
@@ -31,8 +32,8 @@ def remembered_names(messages: Any, user: str, family: str) -> dict[int, str]:
         if not isinstance(message, dict):
             continue
         if message.get("role") == "assistant":
-            name = _name(call_ids(message.get("tool_calls")), visible_text(message.get("content")), told.digest())
-            if name is not None and not _brings_all(message, f"messages[{i}]", family):
+            name = _name(call_ids(message), visible_text(message.get("content")), told.digest())
+            if name is not None and not _brings_all(message, family):
                 names[i] = name
         told.add(message)
     return dict(list(names.items())[-MOST_NAMES:])
@@ -76,9 +77,15 @@ def visible_text(content: Any) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def call_ids(tool_calls: Any) -> list[str]:
-    calls = tool_calls if isinstance(tool_calls, list) else []
-    return [call["id"] for call in calls if isinstance(call, dict) and isinstance(call.get("id"), str)]
+def call_ids(message: Mapping[str, Any]) -> list[str]:
+    """Each once, of the calls in its content, as Anthropic has them, and in `tool_calls`."""
+    content, calls = message.get("content"), message.get("tool_calls")
+    told = [part for part in _objects(content) if part.get("type") == "tool_use"] + _objects(calls)
+    return list(dict.fromkeys(call["id"] for call in told if isinstance(call.get("id"), str)))
+
+
+def _objects(value: Any) -> list[Any]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 class _Told:
@@ -92,7 +99,7 @@ class _Told:
         role = message.get("role")
         if role in ("system", "developer"):
             return
-        told = (str(role), visible_text(message.get("content")).strip(), *call_ids(message.get("tool_calls")))
+        told = (str(role), visible_text(message.get("content")).strip(), *call_ids(message))
         self._hash.update(_bytes("\0".join(told)) + b"\0\0")
 
     def digest(self) -> str:
@@ -112,12 +119,12 @@ def _name(calls: list[str], text: str, told: str | None) -> str | None:
     return f"text {hashlib.sha256(_bytes(f'{told}{text}')).hexdigest()}"
 
 
-def _brings_all(message: Mapping[str, Any], path: str, family: str) -> bool:
+def _brings_all(message: Mapping[str, Any], family: str) -> bool:
     content = message.get("content")
-    if isinstance(content, list) and any(isinstance(p, dict) and p.get("type") in IN_ASSISTANT for p in content):
+    if any(p.get("type") in _ONLY_CLAUDE_WRITES and is_well_formed(p) for p in _objects(content)):
         return True
-    thinking = returned_thinking(message, path, family)
-    others = bool(visible_text(content).strip()) + len(call_ids(message.get("tool_calls")))
+    thinking = returned_thinking(message, family)
+    others = bool(visible_text(content).strip()) + len(call_ids(message))
     return stands_surely(thinking, message.get("reasoning_details"), others)
 
 

@@ -37,12 +37,12 @@ _LATE_SYSTEM = "late system message"
 @dataclass(frozen=True)
 class Conversation:
     """`sources[n]` holds the indexes of the client's messages that upstream message n was made of, `system_sources`
-    those of the system blocks."""
+    those of the system blocks (None: the field `system`)."""
 
     system: list[Block]
     messages: list[dict[str, Any]]
     sources: tuple[tuple[int, ...], ...]
-    system_sources: tuple[int, ...] = ()
+    system_sources: tuple[int | None, ...] = ()
     called_tools: tuple[str, ...] = ()
     ends_with_prefill: bool = False
     open_loop_lacks_thinking: bool = False
@@ -51,8 +51,9 @@ class Conversation:
 Indexed = tuple[int, Any]
 """A message of the client's and its index."""
 
-_Result = tuple[int, str, Block]
-"""Index of the message, the client's id of the call, and the block, which lacks the upstream's id of it."""
+_Result = tuple[int, str | None, Block]
+"""Index of the message, the client's id of the call (None where it has none: the next call is meant that no other
+result answers), and the block, which lacks the upstream's id of it."""
 
 
 @dataclass
@@ -74,9 +75,13 @@ def to_conversation(
     notes: Notes,
     *,
     history: History | None = None,
+    instructions: Any = None,
     placement: SystemPlacement = "in_place",
 ) -> Conversation:
-    """Raises UntranslatableRequest with a path such as `messages[3].content[0].type`."""
+    """`instructions` is what Anthropic's own field `system` holds.
+
+    Raises UntranslatableRequest with a path such as `messages[3].content[0].type`.
+    """
     if not isinstance(messages, list):
         raise UntranslatableRequest("messages must be an array.", param="messages", code="invalid_type")
     if not messages:
@@ -84,7 +89,8 @@ def to_conversation(
     indexed = list(enumerate(messages))
     if placement == "hoist":
         indexed.sort(key=lambda one: _role(one[1], one[0]) not in ("system", "developer"))
-    system, rest = _leading_system(indexed)
+    leading, rest = _leading_system(indexed, notes)
+    system: _System = [*((None, block) for block in to_text_blocks(instructions, "system", notes)), *leading]
     if not rest:
         return _system_only(system, notes)
     turns = _to_turns(rest, AssistantTurns(history or History(facts.family), names, notes), notes)
@@ -93,16 +99,16 @@ def to_conversation(
     return _Assembly(facts, notes).assemble(system, turns)
 
 
-_System = list[tuple[int, Block]]
-"""System blocks, each with the index of its message."""
+_System = list[tuple[int | None, Block]]
+"""System blocks, each with the index of its message; None for those of the field `system`."""
 
 
-def _leading_system(messages: Sequence[Indexed]) -> tuple[_System, Sequence[Indexed]]:
+def _leading_system(messages: Sequence[Indexed], notes: Notes) -> tuple[_System, Sequence[Indexed]]:
     system: _System = []
     for n, (i, message) in enumerate(messages):
         if _role(message, i) not in ("system", "developer"):
             return system, messages[n:]
-        texts = to_text_blocks(message.get("content"), f"messages[{i}].content")
+        texts = to_text_blocks(message.get("content"), f"messages[{i}].content", notes)
         mark_last(texts, to_cache_control(message, f"messages[{i}]"))
         system += [(i, block) for block in texts]
     return system, []
@@ -118,7 +124,7 @@ def _system_only(system: _System, notes: Notes) -> Conversation:
     return Conversation(
         [block for _, block in before],
         [{"role": "user", "content": [asked]}],
-        ((last,),),
+        (() if last is None else (last,),),
         system_sources=tuple(i for i, _ in before),
     )
 
@@ -137,24 +143,30 @@ def _role(message: Any, i: int) -> str:
 
 
 def _to_turns(messages: Sequence[Indexed], assistant: AssistantTurns, notes: Notes) -> list[_UserSide | AssistantTurn]:
-    """User sides and assistant turns in strict alternation."""
+    """User sides and assistant turns in strict alternation. What stands before the last answer is history."""
     turns: list[_UserSide | AssistantTurn] = []
-    for i, message in messages:
-        role = _role(message, i)
+    before = AssistantTurn([])
+    history = notes.of_history()
+    roles = [_role(message, i) for i, message in messages]
+    answers = roles.count("assistant")
+    for (i, message), role in zip(messages, roles, strict=True):
         last = turns[-1] if turns else None
         if role == "assistant":
+            answers -= 1
             turn = assistant.translate(message, i)
             if isinstance(last, AssistantTurn):
-                last.blocks += turn.blocks
-                last.calls += turn.calls
-                last.members += turn.members
+                new = turn.beyond(before)
+                last.blocks += new.blocks
+                last.calls += new.calls
+                last.members += new.members
             elif turn.blocks:
                 turns.append(turn)
+            before = turn
             continue
         if not isinstance(last, _UserSide):
             last = _UserSide([])
             turns.append(last)
-        _add_to_user_side(last, role, message, i, notes)
+        _add_to_user_side(last, role, message, i, history if answers else notes)
     return turns
 
 
@@ -169,18 +181,22 @@ def _add_to_user_side(side: _UserSide, role: str, message: Mapping[str, Any], i:
         side.results += [(i, block["tool_use_id"], block) for block in blocks if block["type"] == "tool_result"]
     elif role == "tool":
         side.members.append(i)
-        if not isinstance(message.get("tool_call_id"), str):
-            raise UntranslatableRequest(
-                f"messages[{i}].tool_call_id must be a string.",
-                param=f"messages[{i}].tool_call_id",
-                code="missing_required_parameter",
+        call_id = message.get("tool_call_id")
+        if not isinstance(call_id, str):
+            notes.forgive(
+                UntranslatableRequest(
+                    f"messages[{i}].tool_call_id must be a string.",
+                    param=f"messages[{i}].tool_call_id",
+                    code="missing_required_parameter",
+                )
             )
+            call_id = None
         result = _to_tool_result(message, param, notes)
         mark_last([result], control)
-        side.results.append((i, message["tool_call_id"], result))
+        side.results.append((i, call_id, result))
     else:
         side.system_members.append(i)
-        texts = to_text_blocks(message.get("content"), param)
+        texts = to_text_blocks(message.get("content"), param, notes)
         mark_last(texts, control)
         side.blocks += [{**b, "type": _LATE_SYSTEM} for b in texts]
 
@@ -267,12 +283,13 @@ class _Assembly:
 
     def _match_results(self, side: _UserSide, pending: list[tuple[str, str]]) -> tuple[list[Block], list[Block]]:
         """One result for each pending call, in the order of the calls; the results of no pending call as text."""
-        unmatched: dict[str, deque[_Result]] = {}
+        unmatched: dict[str | None, deque[_Result]] = {}
+        matched: dict[str | None, Block] = {}
         for result in side.results:
             unmatched.setdefault(result[1], deque()).append(result)
         results = []
         for client_id, upstream_id in pending:
-            candidates = unmatched.get(client_id)
+            candidates = unmatched.get(client_id) or unmatched.get(None)
             if not candidates:
                 self._notes.warn(
                     "missing_tool_result",
@@ -283,11 +300,13 @@ class _Assembly:
                     {"type": "tool_result", "tool_use_id": upstream_id, "content": NO_RESULT, "is_error": True}
                 )
                 continue
-            results.append({**candidates.popleft()[2], "tool_use_id": upstream_id})
-        orphans = sorted((o for left in unmatched.values() for o in left), key=lambda orphan: orphan[0])
+            matched[client_id] = candidates.popleft()[2]
+            results.append({**matched[client_id], "tool_use_id": upstream_id})
+        left = (orphan for results in unmatched.values() for orphan in results)
+        orphans = sorted((o for o in left if o[2] != matched.get(o[1])), key=lambda orphan: orphan[0])
         return results, [b for orphan in orphans for b in self._orphan(*orphan)]
 
-    def _orphan(self, i: int, call_id: str, result: Block) -> list[Block]:
+    def _orphan(self, i: int, call_id: str | None, result: Block) -> list[Block]:
         self._notes.warn(
             "orphan_tool_result",
             f"messages[{i}].tool_call_id",
@@ -296,7 +315,7 @@ class _Assembly:
         )
         content = result.get("content", [])
         blocks = [text_block(content)] if isinstance(content, str) else content
-        opening = text_block(f'<tool_result id="{call_id}">')
+        opening = text_block("<tool_result>" if call_id is None else f'<tool_result id="{call_id}">')
         return [opening, *blocks, text_block("</tool_result>")]
 
     def _end_of_assistant_turn(self) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.errors import UntranslatableRequest, shown
+from app.translate.exact_json import whole_number
 from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
 
@@ -19,6 +20,8 @@ _NEXT_LOWER = {"max": "xhigh", "xhigh": "high", "high": "medium", "medium": "low
 _TYPES = ("enabled", "adaptive", "disabled", "between_tools")
 _LEAST_BUDGET = 1024
 _SMALL_LIMIT = 2048
+_TINY_LIMIT = 1024
+"""Below it thinking may take all that there is, and the answer is empty."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class Reasoning:
     @property
     def may_think(self) -> bool:
         return self.thinking is not None and self.thinking["type"] in ("enabled", "adaptive")
+
+
+_NOTHING = Reasoning(None, None, asked_for=False, exposed=False, replays=False)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,10 @@ def to_reasoning(
     small = limit_is_explicit and max_tokens < _SMALL_LIMIT
     if wish.level == "none":
         return _switched_off(facts, notes, wish.own)
+    if wish == _Wish(exposed=wish.exposed) and limit_is_explicit and max_tokens < _TINY_LIMIT:
+        off = _off(facts)
+        if off is not None:
+            return off
     if wish.own is not None and wish.own["type"] not in facts.thinking:
         notes.warn("thinking_rewritten", "thinking", f"{facts.id} does not take thinking of type {wish.own['type']!r}.")
     elif wish.own is not None and wish.own["type"] == "adaptive":
@@ -114,6 +124,8 @@ def _level(value: Any, param: str) -> str | None:
 
 
 def _wish_of_thinking(thinking: Any, request: Mapping[str, Any]) -> _Wish:
+    if isinstance(thinking, dict) and thinking.get("type") == "auto":
+        thinking = {"type": "adaptive"}  # as other vendors call it
     kind = thinking.get("type") if isinstance(thinking, dict) else None
     if kind not in _TYPES:
         raise UntranslatableRequest(
@@ -124,13 +136,7 @@ def _wish_of_thinking(thinking: Any, request: Mapping[str, Any]) -> _Wish:
     exposed = thinking.get("display") != "omitted"
     level = _level(request.get("reasoning_effort"), "reasoning_effort")
     level = None if level == "none" else level  # Anthropic's own form goes before OpenAI's
-    budget = thinking.get("budget_tokens")
-    if budget is not None and (type(budget) is not int or budget < _LEAST_BUDGET):
-        raise UntranslatableRequest(
-            f"thinking.budget_tokens must be a whole number of at least {_LEAST_BUDGET}.",
-            param="thinking.budget_tokens",
-            code="invalid_value",
-        )
+    budget = _budget(thinking.get("budget_tokens"), "thinking.budget_tokens")
     if kind == "enabled" and budget is None and level is None:
         level = "high"
     return _Wish(level, budget, exposed, own=thinking)
@@ -142,28 +148,38 @@ def _wish_of_reasoning(reasoning: Any) -> _Wish:
     exposed = reasoning.get("exclude") is not True
     if reasoning.get("enabled") is False:
         return _Wish("none")
-    budget = reasoning.get("max_tokens")
-    if budget is not None and (type(budget) is not int or budget < 1):
-        raise UntranslatableRequest(
-            "reasoning.max_tokens must be a whole number above 0.", param="reasoning.max_tokens", code="invalid_value"
-        )
+    budget = _budget(reasoning.get("max_tokens"), "reasoning.max_tokens")
     level = _level(reasoning.get("effort"), "reasoning.effort")
     if level is None and budget is None and reasoning.get("enabled") is True:
         level = "medium"
-    return _Wish(level, budget and max(budget, _LEAST_BUDGET), exposed)
+    return _Wish(level, budget, exposed)
+
+
+def _budget(value: Any, param: str) -> int | None:
+    if value is None:
+        return None
+    budget = whole_number(value)
+    if budget is None or budget < 1:
+        raise UntranslatableRequest(f"{param} must be a whole number above 0.", param=param, code="invalid_value")
+    return budget
 
 
 def _switched_off(facts: ModelFacts, notes: Notes, own: Mapping[str, Any] | None) -> Reasoning:
-    off = Reasoning(None, None, asked_for=False, exposed=False, replays=False)
     if own is not None and own["type"] in facts.thinking:
-        return replace(off, thinking=dict(own))
-    if not facts.thinks_by_default:
+        return replace(_NOTHING, thinking=dict(own))
+    off = _off(facts)
+    if off is not None:
         return off
-    for kind in ("disabled", "between_tools"):
-        if kind in facts.thinking:
-            return replace(off, thinking={"type": kind})
     notes.warn("reasoning_cannot_be_disabled", "reasoning_effort", f"{facts.id} always thinks.")
-    return replace(off, effort="low" if "low" in facts.effort else None)
+    return replace(_NOTHING, effort="low" if "low" in facts.effort else None)
+
+
+def _off(facts: ModelFacts) -> Reasoning | None:
+    """What makes the model not think, None where nothing does."""
+    if not facts.thinks_by_default:
+        return _NOTHING
+    kind = next((kind for kind in ("disabled", "between_tools") if kind in facts.thinking), None)
+    return None if kind is None else replace(_NOTHING, thinking={"type": kind})
 
 
 def _adaptive(wish: _Wish, facts: ModelFacts, exposed: bool, *, small: bool) -> Reasoning:
@@ -183,7 +199,17 @@ def _adaptive(wish: _Wish, facts: ModelFacts, exposed: bool, *, small: bool) -> 
 def _manual(
     wish: _Wish, facts: ModelFacts, exposed: bool, max_tokens: int, limit_is_explicit: bool, notes: Notes
 ) -> Reasoning:
-    budget = min(wish.budget or _BUDGETS[wish.level or "high"], max_tokens - _LEAST_BUDGET)
+    wanted = wish.budget or _BUDGETS[wish.level or "high"]
+    if wanted < _LEAST_BUDGET:
+        param = "thinking.budget_tokens" if wish.own is not None else "reasoning.max_tokens"
+        notes.warn(
+            "thinking_budget_raised",
+            param,
+            f"Claude thinks with a budget of at least {_LEAST_BUDGET} tokens.",
+            strict_code="invalid_value",
+        )
+        wanted = _LEAST_BUDGET
+    budget = min(wanted, max_tokens - _LEAST_BUDGET)
     if budget < _LEAST_BUDGET:
         if limit_is_explicit:
             notes.warn(

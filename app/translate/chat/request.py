@@ -37,6 +37,7 @@ SERVICE_TIERS = {
     "default": "standard_only",
     "flex": "standard_only",
     "scale": "standard_only",
+    "standard_only": "standard_only",
     "auto": "auto",
     "priority": "auto",
     "fast": "",
@@ -56,6 +57,7 @@ class Options:
     caching: Caching = "passive"
     system_placement: SystemPlacement = "in_place"
     refusal_finish: str = "content_filter"
+    refusal_text: str = "content"
     always_usage: bool = False
     betas: str = ""
     """The client's header `anthropic-beta`."""
@@ -80,7 +82,7 @@ def to_message_params(
     notes = Notes(strict=options.strict)
     check_fields(request, notes)
     if options.has_mended_text:
-        notes.warn("text_mended", "messages", "Halves of characters (lone surrogates) were replaced by U+FFFD.")
+        notes.warn("broken_character", "messages", "Halves of characters (lone surrogates) were replaced by U+FFFD.")
     calls_functions = uses_functions(request)
     request = with_tools(request)
     names = ToolNames(reserved_names(request))
@@ -103,6 +105,7 @@ def to_message_params(
         names,
         notes,
         history=History(facts.family, remembered or {}, reasoning.replays and options.replays_thinking),
+        instructions=request.get("system"),
         placement=options.system_placement,
     )
     tools, tool_choice = _tools(request, offered, conversation, names, facts)
@@ -111,9 +114,10 @@ def to_message_params(
     if output.tool is not None:
         tools, tool_choice = _with_answer_tool(output.tool, tools, tool_choice)
     reasoning = _fitting(reasoning, conversation, tool_choice, options, notes)
-    stop_sequences, emulated_stops = _stops(request.get("stop"))
+    stop_sequences, emulated_stops = _stops(request)
     if forced.answers_as is not None and (stop_sequences or emulated_stops):
-        notes.warn("stop_ignored", "stop", "Stop strings do not apply to the arguments of a tool.")
+        param = "stop" if request.get("stop") else "stop_sequences"
+        notes.warn("stop_ignored", param, "Stop strings do not apply to the arguments of a tool.")
         stop_sequences, emulated_stops = [], ()
     sampling = to_sampling(request, facts, reasoning, notes)
     effort_and_format = {"effort": reasoning.effort, "format": output.enforced}
@@ -162,6 +166,7 @@ def to_message_params(
             exposes_reasoning=reasoning.exposed,
             shows_anthropic_content=request.get("include_anthropic_content") is True,
             refusal_finish=options.refusal_finish,
+            refusal_text=options.refusal_text,
             metadata=request.get("metadata"),
             demand=forced.demand,
             told=told_digest(request["messages"], user_of(request)),
@@ -267,9 +272,9 @@ def _fitting(
     return off if conversation.open_loop_lacks_thinking else reasoning
 
 
-def _stops(stop: Any) -> tuple[list[str], tuple[str, ...]]:
+def _stops(request: Mapping[str, Any]) -> tuple[list[str], tuple[str, ...]]:
     """(what Claude takes, what the gateway must cut at itself: Claude refuses stop strings of white space only)."""
-    wanted = [stop] if isinstance(stop, str) else stop or []
+    wanted = [*(request.get("stop") or ()), *(request.get("stop_sequences") or ())]
     distinct = [s for s in dict.fromkeys(wanted) if s]
     return [s for s in distinct if not is_blank(s)], tuple(s for s in distinct if is_blank(s))
 

@@ -16,6 +16,7 @@ from app.translate.argument_names import with_argument_names
 from app.translate.chat.annotations import to_annotations
 from app.translate.chat.finish_reason import choice_extras, finish_reason
 from app.translate.chat.usage import to_completion_usage, to_service_tier
+from app.translate.content import is_blank
 from app.translate.stop_reason import checked_stop_reason, late_warnings, refusal_text
 from app.translate.text_filters import TextFilters
 from app.translate.thinking import is_thinking, to_reasoning_detail
@@ -80,8 +81,8 @@ def _to_choice(message: Mapping[str, Any], context: ReplyContext, index: int) ->
         else:
             answer["tool_calls"] = calls
     if stop_reason == "refusal":
-        answer["content"] = None
         answer["refusal"] = refusal_text(message.get("stop_details"))
+        answer["content"] = _content_of_refusal(text, bool(calls), answer["refusal"], context)
     if context.shows_anthropic_content:
         answer["provider_specific_fields"] = {"anthropic_content": shown_content(content)}
     choice = {
@@ -92,6 +93,15 @@ def _to_choice(message: Mapping[str, Any], context: ReplyContext, index: int) ->
         **choice_extras(stop_reason, stop_sequence, message.get("stop_details")),
     }
     return choice, [*late, *late_warnings(stop_reason, content)]
+
+
+def _content_of_refusal(text: str, has_calls: bool, refusal: str, context: ReplyContext) -> str | None:
+    """What was written before, as one who streams has it; nothing where it is to be discarded."""
+    if context.refusal_text == "refusal":
+        return None
+    if context.text_is_call_of is not None:
+        text = ""  # arguments that were cut short are no text
+    return text or None if has_calls or not is_blank(text) else text + refusal
 
 
 def _reasoning(content: Sequence[dict[str, Any]], message: Mapping[str, Any]) -> dict[str, Any]:

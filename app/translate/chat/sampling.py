@@ -10,6 +10,7 @@ from typing import Any
 
 from app.errors import UntranslatableRequest
 from app.translate.chat.reasoning import Reasoning
+from app.translate.exact_json import whole_number
 from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
 
@@ -60,6 +61,7 @@ def _with_thinking(temperature: Any, top_p: Any, top_k: int | None, notes: Notes
 def _top_k(value: Any) -> int | None:
     if value is None:
         return None
-    if type(value) is not int:
+    number = whole_number(value)
+    if number is None:
         raise UntranslatableRequest("top_k must be a whole number.", param="top_k", code="invalid_type")
-    return value if value > 0 else None  # 0 and -1 are other servers' way to switch it off
+    return number if number > 0 else None  # 0 and -1 are other servers' way to switch it off

@@ -17,6 +17,7 @@ from app.translate.chat.annotations import to_annotations
 from app.translate.chat.finish_reason import choice_extras
 from app.translate.chat.response import emulated_call_id, finish_reason_of, text_filters, unhonoured
 from app.translate.chat.usage import to_completion_usage, to_service_tier
+from app.translate.content import is_blank
 from app.translate.stop_reason import FAILED_SEARCH, checked_stop_reason, has_failed_search, late_warnings, refusal_text
 from app.translate.thinking import to_reasoning_detail
 from app.translate.translation import ReplyContext
@@ -105,6 +106,7 @@ class _Choice:
         self._texts: dict[int, _OpenText] = {}
         self._annotation_count = 0
         self._shown_chars = 0
+        self._has_shown_words = False
         self._delta_count = 0
         self._prose: list[str] = []
         """Text that is not the answer if a call with the answer follows."""
@@ -248,6 +250,7 @@ class _Choice:
         if self._context.text_is_call_of is not None:
             return self._text_as_arguments(text)
         self._shown_chars += len(text)
+        self._has_shown_words = self._has_shown_words or not is_blank(text)
         return [self._chunk({"content": text})]
 
     def _text_as_arguments(self, text: str) -> list[Chunk]:
@@ -351,7 +354,10 @@ class _Choice:
         stop_reason = checked_stop_reason(self._ending.get("stop_reason"))
         stop_details = self._ending.get("stop_details")
         if stop_reason == "refusal":
-            chunks.append(self._chunk({"refusal": refusal_text(stop_details)}))
+            refusal = refusal_text(stop_details)
+            if self._context.refusal_text == "content" and not (self._has_shown_words or self._call_count):
+                chunks.append(self._chunk({"content": refusal}))
+            chunks.append(self._chunk({"refusal": refusal}))
         if self._whole is not None:
             content = shown_content(self._whole.message.get("content") or ())
             chunks.append(self._chunk({"provider_specific_fields": {"anthropic_content": content}}))

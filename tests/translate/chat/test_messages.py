@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -190,12 +191,62 @@ def test_ids_that_a_client_uses_again_stay_unique() -> None:
         ('{"a": ', {"_raw": '{"a": '}),
         ("[1]", {"_raw": "[1]"}),
         ("[" * 5000, {"_raw": "[" * 5000}),
+        ("null", {}),
+        (" null\n", {}),
+        ('"null"', {}),
+        ('""', {}),
+        (r'"{\"city\": \"Oslo\"}"', {"city": "Oslo"}),
+        (json.dumps(json.dumps(json.dumps({"city": "Oslo", "id": 2**70}))), {"city": "Oslo", "id": 2**70}),
+        ('"Oslo"', {"_raw": '"Oslo"'}),
+        ('"[1]"', {"_raw": '"[1]"'}),
+        ('{"t":"line 1\nline 2"}', {"t": "line 1\nline 2"}),
+        ('{"code":"def f():\r\n\treturn 1"}', {"code": "def f():\r\n\treturn 1"}),
+        ('{"t":"bell \x07, nul \x00"}', {"t": "bell \x07, nul \x00"}),
+        ('"{\\"t\\": \\"a\nb\\"}"', {"t": "a\nb"}),
+        (r'{"e":"\ud83d"}', {"e": "\ufffd"}),
+        (r'{"e":"\ude00 and \ud83d\ude00"}', {"e": "\ufffd and 😀"}),
+        (r'{"e":"\\ud83d is spelt, \\\ud83d is not"}', {"e": "\\ud83d is spelt, \\\ufffd is not"}),
+        ('{"e":"\\ud83d\n"}', {"e": "\ufffd\n"}),
+        (r'"{\"e\": \"\\ud83d\"}"', {"e": "\ufffd"}),
+        ('{"a": NaN}', {"_raw": '{"a": NaN}'}),
+        ('{"a": 1}}', {"_raw": '{"a": 1}}'}),
+        ("{'a': 1}", {"_raw": "{'a': 1}"}),
+        ([1], {"_raw": "[1]"}),
+        (5, {"_raw": "5"}),
+        ({"a": 1}, {"a": 1}),
         ('{"a":' * 240 + "1" + "}" * 240, {"_raw": '{"a":' * 240 + "1" + "}" * 240}),
     ],
 )
 def test_arguments_of_a_call_become_an_object(arguments: Any, expected: dict[str, Any]) -> None:
     made = translated(user("go"), assistant(None, ("call_1", arguments)), tool("call_1"))
     assert made.messages[1]["content"][0]["input"] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "codes"),
+    [
+        ("null", ()),
+        (r'"{\"city\": \"Oslo\"}"', ()),
+        ('{"t":"line 1\nline 2"}', ()),
+        (r'{"e":"\ud83d"}', ("broken_character",)),
+        ('"Oslo"', ("bad_tool_arguments",)),
+    ],
+)
+def test_arguments_are_told_of_where_they_lost_something(arguments: str, codes: tuple[str, ...]) -> None:
+    notes = Notes()
+    translated(user("go"), assistant(None, ("call_1", arguments)), tool("call_1"), notes=notes)
+    assert notes.codes == codes
+    for code in codes:
+        with pytest.raises(UntranslatableRequest) as caught:
+            translated(user("go"), assistant(None, ("c", arguments)), tool("c"), notes=Notes(strict=True))
+        assert caught.value.param == "messages[1].tool_calls[0].function.arguments", code
+
+
+def test_backslashes_in_broken_arguments_cost_no_more_than_their_number() -> None:
+    """Were it the square, this would not end."""
+    arguments = r'{"e":"' + "\\" * 2_000_000 + r"\ud83d" * 100_000
+    made = translated(user("go"), assistant(None, ("c", arguments)), tool("c"))
+    assert made.messages[1]["content"][0]["input"] == {"_raw": arguments}
 
 
 def test_an_image_in_a_tool_result_stays_an_image() -> None:
@@ -290,8 +341,9 @@ def test_an_image_behind_a_url_is_passed_on_as_it_is() -> None:
     ],
 )
 def test_what_is_wrong_is_named_by_its_path(message: Any, param: str, code: str) -> None:
+    """In strict mode, where what Claude said before is refused as well (see test_history.py)."""
     with pytest.raises(UntranslatableRequest) as caught:
-        translated(message, user("hi"))
+        translated(message, user("hi"), notes=Notes(strict=True))
     assert (caught.value.param, caught.value.code) == (param, code)
 
 

@@ -312,7 +312,7 @@ def test_what_changes_nothing_is_taken_in_silence(fields: dict[str, Any]) -> Non
         ({"temperature": True}, "temperature", "invalid_type"),
         ({"top_p": -0.1}, "top_p", "decimal_below_min_value"),
         ({"max_tokens": 0}, "max_tokens", "integer_below_min_value"),
-        ({"max_tokens": 5.0}, "max_tokens", "invalid_type"),
+        ({"max_tokens": 5.5}, "max_tokens", "invalid_type"),
         ({"n": 9}, "n", "integer_above_max_value"),
         ({"stream": "true"}, "stream", "invalid_type"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_parameter"),
@@ -474,3 +474,143 @@ def test_an_operator_may_know_better_what_a_model_takes() -> None:
     request = chat_request({"model": "claude-opus-5-5", "messages": HI, "temperature": 0.5, "reasoning_effort": "none"})
     made = to_message_params(request, known, Options())
     assert (made.body["temperature"], made.body["max_tokens"]) == (0.5, 5000)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [
+        ({"max_tokens": 1024.0}, {"max_tokens": 1024}),
+        ({"max_completion_tokens": 2048.0}, {"max_tokens": 2048}),
+        ({"max_completion_tokens": 2048.0, "max_tokens": 5.0}, {"max_tokens": 2048}),
+        ({"max_tokens": 1e3}, {"max_tokens": 1000}),
+        ({"n": 1.0}, {}),
+        ({"n": 3.0}, {}),
+        ({"top_k": 40.0}, {"top_k": 40}),
+        ({"top_k": -1.0}, {}),
+        ({"top_k": 0.0}, {}),
+        ({"seed": 7.0}, {}),
+        ({"top_logprobs": 0.0}, {}),
+        ({"thinking": {"type": "enabled", "budget_tokens": 4096.0}},
+         {"thinking": {"type": "enabled", "budget_tokens": 4096}}),
+        ({"reasoning": {"max_tokens": 4096.0}}, {"thinking": {"type": "enabled", "budget_tokens": 4096}}),
+    ],
+)  # fmt: skip
+def test_a_whole_number_may_be_written_as_a_float(fields: dict[str, Any], sent: dict[str, Any]) -> None:
+    made = body("claude-haiku-4-5", **fields)
+    for name, value in sent.items():
+        assert made[name] == value
+        assert repr(made[name]) == repr(value)  # 40.0 is equal to 40, and not what the API takes
+    if "n" in fields:
+        asked = chat_request({"model": "m", "messages": HI, **fields})["n"]
+        assert (asked, type(asked)) == (fields["n"], int)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"max_tokens": 1024.5}, "max_tokens", "invalid_type"),
+        ({"max_tokens": "1024"}, "max_tokens", "invalid_type"),
+        ({"max_tokens": True}, "max_tokens", "invalid_type"),
+        ({"max_tokens": 1e300}, "max_tokens", "invalid_type"),
+        ({"max_tokens": float("inf")}, "max_tokens", "invalid_type"),
+        ({"max_tokens": -1.0}, "max_tokens", "integer_below_min_value"),
+        ({"n": 9.0}, "n", "integer_above_max_value"),
+        ({"top_k": 0.5}, "top_k", "invalid_type"),
+        ({"top_k": True}, "top_k", "invalid_type"),
+        ({"seed": 1.5}, "seed", "invalid_type"),
+        ({"thinking": {"type": "enabled", "budget_tokens": "4096"}}, "thinking.budget_tokens", "invalid_value"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 4096.5}}, "thinking.budget_tokens", "invalid_value"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "thinking.budget_tokens", "invalid_value"),
+        ({"reasoning": {"max_tokens": 0.0}}, "reasoning.max_tokens", "invalid_value"),
+    ],
+)
+def test_what_is_no_whole_number_is_refused(fields: dict[str, Any], param: str, code: str) -> None:
+    error = refused(**fields)
+    assert (error.param, error.code) == (param, code)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "thinking", "effort", "warnings"),
+    [
+        ("claude-haiku-4-5", {"thinking": {"type": "enabled", "budget_tokens": 800}},
+         {"type": "enabled", "budget_tokens": 1024}, None, ("thinking_budget_raised",)),
+        ("claude-haiku-4-5", {"thinking": {"type": "enabled", "budget_tokens": 1}},
+         {"type": "enabled", "budget_tokens": 1024}, None, ("thinking_budget_raised",)),
+        ("claude-haiku-4-5", {"reasoning": {"max_tokens": 800}},
+         {"type": "enabled", "budget_tokens": 1024}, None, ("thinking_budget_raised",)),
+        ("claude-haiku-4-5", {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+         {"type": "enabled", "budget_tokens": 1024}, None, ()),
+        ("claude-sonnet-5", {"thinking": {"type": "enabled", "budget_tokens": 800}, "max_tokens": 2000},
+         SUMMARIZED, "low", ("thinking_rewritten",)),
+        ("claude-sonnet-5", {"thinking": {"type": "enabled", "budget_tokens": 4096.0}},
+         SUMMARIZED, "medium", ("thinking_rewritten",)),
+        ("claude-sonnet-5", {"thinking": {"type": "auto"}}, SUMMARIZED, None, ()),
+        ("claude-sonnet-5", {"thinking": {"type": "auto", "include_thoughts": True}}, SUMMARIZED, None, ()),
+        ("claude-opus-4-8", {"thinking": {"type": "auto"}, "reasoning_effort": "low"}, SUMMARIZED, "low", ()),
+        ("claude-haiku-4-5", {"thinking": {"type": "auto"}}, {"type": "enabled", "budget_tokens": 16384}, None,
+         ("thinking_rewritten",)),
+    ],
+)  # fmt: skip
+def test_a_wish_to_think_that_claude_words_otherwise_is_understood(
+    model: str, fields: dict[str, Any], thinking: Any, effort: str | None, warnings: tuple[str, ...]
+) -> None:
+    made = translated(model, **fields)
+    assert made.body["thinking"] == thinking
+    assert made.body.get("output_config", {}).get("effort") == effort
+    assert made.reply.warnings == warnings
+
+
+def test_strict_mode_raises_no_budget() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        translated(
+            "claude-haiku-4-5",
+            Options(strict=True),
+            thinking={"type": "enabled", "budget_tokens": 800},
+            max_tokens=9000,
+        )
+    assert caught.value.param == "thinking.budget_tokens"
+
+
+BETWEEN = {"type": "between_tools"}
+DISABLED = {"type": "disabled"}
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "thinking", "effort"),
+    [
+        ("claude-sonnet-5", {"max_tokens": 100}, DISABLED, None),
+        ("claude-sonnet-5", {"max_tokens": 1023}, DISABLED, None),
+        ("claude-sonnet-5", {"max_completion_tokens": 1}, DISABLED, None),
+        ("claude-opus-5", {"max_tokens": 1000}, DISABLED, None),
+        ("claude-haiku-5-5", {"max_tokens": 1000}, DISABLED, None),
+        ("claude-sonnet-5-5", {"max_tokens": 1000}, BETWEEN, None),
+        ("claude-opus-4-8", {"max_tokens": 1000}, None, None),
+        ("claude-haiku-4-5", {"max_tokens": 1000}, None, None),
+        ("claude-opus-5-5", {"max_tokens": 1000}, SUMMARIZED, "low"),
+        ("claude-quartz-9", {"max_tokens": 1000}, SUMMARIZED, "low"),
+        ("claude-sonnet-5", {"max_tokens": 1024}, SUMMARIZED, "low"),
+        ("claude-sonnet-5", {"max_tokens": 2047}, SUMMARIZED, "low"),
+        ("claude-sonnet-5", {"max_tokens": 2048}, SUMMARIZED, None),
+        ("claude-sonnet-5", {}, SUMMARIZED, None),
+        ("claude-sonnet-5", {"max_tokens": 100, "reasoning": {"exclude": True}}, DISABLED, None),
+        ("claude-sonnet-5", {"max_tokens": 100, "reasoning_effort": None, "thinking": None}, DISABLED, None),
+        ("claude-sonnet-5", {"max_tokens": 100, "reasoning_effort": "medium"}, SUMMARIZED, "medium"),
+        ("claude-sonnet-5", {"max_tokens": 100, "reasoning": {"enabled": True}}, SUMMARIZED, "medium"),
+        ("claude-sonnet-5", {"max_tokens": 100, "reasoning": {"max_tokens": 50}}, SUMMARIZED, "low"),
+        ("claude-sonnet-5", {"max_tokens": 100, "thinking": {"type": "adaptive"}}, SUMMARIZED, None),
+        ("claude-sonnet-5-5", {"max_tokens": 100, "reasoning_effort": "high"}, SUMMARIZED, "high"),
+    ],
+)
+def test_below_1024_tokens_nobody_thinks_who_was_not_asked_to(
+    model: str, fields: dict[str, Any], thinking: Any, effort: str | None
+) -> None:
+    made = translated(model, **fields)
+    sent = made.body.get("thinking")
+    assert (sent and {name: value for name, value in sent.items() if name != "block_binding"}) == thinking
+    assert made.body.get("output_config", {}).get("effort") == effort
+    assert made.reply.warnings == ()
+
+
+def test_a_configured_limit_is_no_wish_of_the_clients() -> None:
+    made = translated("claude-sonnet-5", Options(default_max_tokens=500))
+    assert (made.body["max_tokens"], made.body["thinking"]) == (500, SUMMARIZED)

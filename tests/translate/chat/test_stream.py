@@ -183,12 +183,55 @@ def test_a_refusal_is_a_content_filter_with_its_explanation() -> None:
     events = [START, *text(0, "Well, "), *ending("refusal", stop_details=details)]
     choice = whole(*events)["choices"][0]
     assert choice["finish_reason"] == "content_filter"
-    assert choice["message"]["content"] is None
+    assert choice["message"]["content"] == "Well, "
     assert choice["message"]["refusal"] == "No."
     assert choice["stop_details"] == details
     chunks = stream(*events)
     assert deltas(chunks)[-2:] == [{"refusal": "No."}, {}]
     assert chunks[-1]["choices"][0]["finish_reason"] == "content_filter"
+
+
+REFUSED = ending("refusal", stop_details={"type": "refusal", "category": None, "explanation": "No."})
+
+
+@pytest.mark.parametrize(
+    ("said", "fields", "content", "shown"),
+    [
+        ([], {}, "No.", "No."),
+        (text(0, ""), {}, "No.", "No."),
+        (text(0, " \n"), {}, " \nNo.", " \nNo."),
+        (text(0, "Well, "), {}, "Well, ", "Well, "),
+        (thinking(0, "Hm."), {}, "No.", "No."),
+        (thinking(0, "Hm."), {"exposes_reasoning": False}, "No.", "No."),
+        (tool(0, "toolu_1", "{}"), {}, None, ""),
+        (tool(0, "toolu_1", "{}"), {"calls_functions": True}, None, ""),
+        ([*text(0, "Well, "), *tool(1, "toolu_1", "{}")], {}, "Well, ", "Well, "),
+        ([], {"refusal_finish": "stop"}, "No.", "No."),
+        (text(0, "Sorry"), {"strips_json": True}, "Sorry", "Sorry"),
+        (text(0, "\n\n"), {"stops": ("END",)}, "\n\nNo.", "\n\nNo."),
+        ([], {"text_is_call_of": "f"}, "No.", "No."),
+        (text(0, '{"a"'), {"text_is_call_of": "f"}, "No.", ""),
+        (text(0, "Well, "), {"call_is_text_of": "json_answer"}, "Well, ", "Well, "),
+        ([], {"refusal_text": "refusal"}, None, ""),
+        (text(0, "Well, "), {"refusal_text": "refusal"}, None, "Well, "),
+    ],
+)
+def test_a_refusal_is_read_by_clients_that_know_content_alone(
+    said: list[Any], fields: dict[str, Any], content: str | None, shown: str
+) -> None:
+    message = whole(START, *said, *REFUSED, **fields)["choices"][0]["message"]
+    assert (message["content"], message["refusal"]) == (content, "No.")
+    made = deltas(stream(START, *said, *REFUSED, **fields))
+    assert "".join(delta.get("content") or "" for delta in made) == shown
+    assert [delta["refusal"] for delta in made if delta.get("refusal")] == ["No."]
+    if shown.endswith("No."):
+        assert made[-3:] == [{"content": "No."}, {"refusal": "No."}, {}]
+
+
+def test_an_answer_that_is_no_refusal_says_nothing_of_one() -> None:
+    for said, content in (([], ""), (text(0, "Hello"), "Hello")):
+        message = whole(START, *said, *ending("end_turn"))["choices"][0]["message"]
+        assert (message["content"], message["refusal"]) == (content, None)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ contexts = st.sampled_from(
         {"calls_functions": True},
         {"tool_names": {"g_1": "g.1"}, "cites_documents": True},
         {"exposes_reasoning": False, "refusal_finish": "stop"},
+        {"refusal_text": "refusal"},
     ]
 )
 
@@ -152,8 +153,8 @@ def test_a_streamed_and_a_whole_answer_are_the_same(blocks: Any, stop_reason: st
     assert translator.is_complete
     streamed = added_up(chunks)
     whole = of_whole(to_chat_completion([accumulator.message], reply, created=1))
-    if streamed["finish"] in ("content_filter", "stop") and streamed["refusal"]:
-        # What was sent before a refusal is to be discarded; given whole, it is left out.
+    if streamed["refusal"] and (reply.refusal_text == "refusal" or reply.text_is_call_of):
+        # What was sent before a refusal is to be discarded, as arguments that were cut short are; it is left out.
         for name in ("content", "calls", "annotations"):
             streamed.pop(name, None)
             whole.pop(name, None)
