@@ -210,6 +210,10 @@ def keys_create(name: str, owner: str, is_admin: bool, models: tuple[str, ...], 
             who=WHO,
         )
         click.echo(secret)
+        from app.upstream.names import key_warnings
+
+        for warning in key_warnings(models, app.extensions["dragoman"].config.snapshot, lambda connection: ()):
+            click.echo(f"Warning: {warning}", err=True)
 
 
 @keys.command("list")

@@ -59,6 +59,13 @@ RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
     ),
     RuntimeSetting("MODEL_ALIASES", "object", {}, 'Names that clients may use for a model, as {"gpt-4o": "claude-…"}.'),
     RuntimeSetting(
+        "MODEL_ORDER",
+        "list",
+        [],
+        "Ids of models that /v1/models lists first, in this order; programs often start on the first. Then come the "
+        "newest Sonnet and the others, the newest first.",
+    ),
+    RuntimeSetting(
         "DEFAULT_MAX_TOKENS",
         "int",
         0,

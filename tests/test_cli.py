@@ -127,6 +127,18 @@ def test_keys_are_made_listed_and_revoked(dragoman):
     assert "key_none" in refused(dragoman("keys", "revoke", "key_none"))
 
 
+def test_a_key_for_a_model_that_nothing_lists_is_made_with_a_warning(dragoman):
+    dragoman("migrate")
+    made = dragoman("keys", "create", "laptop", "--model", "claude-opus-5.5", "--model", "claude-sonet-5-5")
+    assert made.stdout.startswith("sk-dgm-")
+    assert made.stderr == (
+        "Warning: No connection lists the model claude-sonet-5-5, which the key may use. "
+        "Did you mean claude-sonnet-5-5?\n"
+    )
+    aliases = {"MODEL_ALIASES": '{"gpt-4o": "claude-opus-5-5"}'}
+    assert dragoman("keys", "create", "laptop", "--model", "gpt-4o", **aliases).stderr == ""
+
+
 def test_secrets_that_cannot_be_decrypted_are_named_and_left_alone(dragoman):
     dragoman("migrate")
     assert "0 values" in dragoman("secrets", "reencrypt").stdout

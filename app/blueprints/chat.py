@@ -13,6 +13,7 @@ from app.blueprints.chat_explain import explanation
 from app.blueprints.chat_request import ChatRequest, chat_request_of
 from app.blueprints.chat_stream import ChatStream
 from app.blueprints.json_body import is_switched_on, json_body
+from app.errors import UpstreamError
 from app.schemas.chat import ChatCompletionSchema, ChatRequestSchema, FlatChatCompletionSchema, chat_request
 from app.serve import metrics
 from app.translate import exact_json
@@ -69,12 +70,17 @@ def _complete(*, flat: bool) -> Response:
     times = Times(started + float(values["REQUEST_DEADLINE_S"]), float(values["IDLE_TIMEOUT_S"]))
     wants_stream = bool(asked.get("stream"))
     watch = ClientWatch(request.environ)
-    opening = Task(
-        lambda: choices.open_answers(
-            chat.claude.pool, chat, chat.plan, n=asked.get("n") or 1, stream=wants_stream, times=times
-        ),
-        discard=choices.close,
-    )
+
+    def open_answers() -> list[Answer]:
+        try:
+            return choices.open_answers(
+                chat.claude.pool, chat, chat.plan, n=asked.get("n") or 1, stream=wants_stream, times=times
+            )
+        except UpstreamError as error:
+            chat.name_model(error)
+            raise
+
+    opening = Task(open_answers, discard=choices.close)
     if wants_stream:
         return _stream(chat, opening, watch, started)
     try:

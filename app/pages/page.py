@@ -14,7 +14,7 @@ from app.services import services
 from app.settings import ROOT
 from app.storage.accounts import SHORTEST_PASSWORD
 from app.storage.config import ConfigSnapshot
-from app.upstream.catalogue import OVERLAY
+from app.upstream.names import OVERLAY
 
 LONGEST_PASSWORD = 1000
 LARGEST_ID = 2**31 - 1

@@ -100,6 +100,14 @@ def test_a_key_that_cannot_be_made_keeps_what_was_typed(visitor):
         assert form.fields["owner"] == ["ops"]
 
 
+def test_a_key_for_a_model_that_nothing_lists_is_made_with_a_warning(visitor):
+    answer = visitor.post("/admin/keys", name="robot", models="claude-opus-5-5\r\nclaude-sonet-5-5")
+    page = told(answer)
+    assert "Your new key" in page
+    assert "claude-sonet-5-5, which the key may use. Did you mean claude-sonnet-5-5?" in page
+    assert "claude-opus-5-5, which" not in page
+
+
 def told(answer):
     """The words of a page."""
     return " ".join(re.sub(r"<[^>]+>", "", answer.text).split())
