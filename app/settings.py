@@ -177,6 +177,7 @@ class Settings:
     trusted_proxies: int = _setting(0, "Number of reverse proxies whose X-Forwarded-* headers are believed.")
     cors_allow_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API from a browser.")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
+    access_log: bool = _setting(True, "A line in the log for each request; false: none.")
     max_body_bytes: int = _setting(32 * 1024 * 1024, "Largest request body.")
     graceful_timeout: int = _setting(120, "Seconds that running requests get to finish when the service stops.")
     max_requests: int = _setting(0, "Requests after which a worker is replaced by a fresh one; 0 means never.")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from app.access.endpoint import endpoint
 from app.blueprints.chat_explain import explanation
@@ -98,7 +98,8 @@ def _json(chat: ChatRequest, answers: Sequence[Answer], started: float, *, flat:
         message = completion["choices"][0]["message"]
         completion.update(role=message["role"], content=message["content"])
     chat.remember(answers)
-    metrics.count_answer(answers[0].connection, "complete", completion["usage"])
+    g.connection = answers[0].connection
+    metrics.count_answer(g.connection, "complete", completion["usage"])
     return Response(exact_json.dumps(completion), 200, _headers(answers[0], started), mimetype="application/json")
 
 
@@ -111,7 +112,7 @@ def _stream(chat: ChatRequest, opening: Task[list[Answer]], watch: ClientWatch, 
     except BaseException:
         watch.close()
         raise
-    stream = ChatStream(opening, answers, watch, chat.remember, chat.id)
+    g.stream = stream = ChatStream(opening, answers, watch, chat.remember, chat.id)
     headers = _headers(answers[0], started) if answers is not None else {}
     headers.update({"cache-control": "no-cache", "x-accel-buffering": "no"})
     response = Response(stream.frames(), 200, headers, content_type="text/event-stream; charset=utf-8")

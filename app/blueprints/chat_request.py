@@ -158,6 +158,7 @@ def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
     key = g.caller.key
     caller = key.id if key else g.caller.who
     route = claude.catalogue.route(asked["model"], snapshot, key.models if key else None)
+    g.model = route.model
     if len(route.targets) > 1:
         route = replace(route, targets=tuple(in_order(route.targets, conversation(asked, caller))))
     values = snapshot.values
