@@ -134,6 +134,8 @@ class PersistentConfig:
             overridden = [name for name in self._environment if snapshot.sources[name] == "database"]
             if overridden:
                 log.warning("the database overrides what the environment says of %s", ", ".join(overridden))
+            if KEYS in self._environment and snapshot.sources[PUBLIC[0]] == "default":
+                log.warning("the environment has Anthropic keys, but no chat is answered: set %s=true", PUBLIC[0])
         for problem in snapshot.problems:
             log.error("configuration: %s", problem)
         return snapshot

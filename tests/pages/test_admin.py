@@ -245,3 +245,13 @@ def test_a_key_that_is_plainly_another_one_gets_a_hint(url, key, hint):
     (connection,) = to_connections([(url, key)], {}, salt="", aliases={})
     assert hint in odd_key(connection)
     assert bool(hint) == bool(odd_key(connection))
+
+
+def test_a_key_of_the_environment_that_is_not_in_use_yet_is_not_asked_for_again(visitor):
+    config = visitor.app.extensions["dragoman"].config
+    assert "No Anthropic key is in use yet" in told(visitor.get("/admin/welcome/key"))
+    config.update({"ANTHROPIC_API_KEYS": ["sk-ant-x"]}, who="test")
+    assert "configured, but the integration is off" in told(visitor.get("/admin/welcome/key"))
+    visitor.post("/admin/enable", shown_at="/admin/welcome/key")
+    assert config.load().enabled
+    assert "will not be answered" not in told(visitor.get("/admin/welcome/key"))
