@@ -58,7 +58,12 @@ def on_starting(server):
 
 
 def when_ready(server):
-    """All imports are done: what they made will live on, so that no collection need look at it again."""
+    """Once at each start. All imports are done: what they made will live on, so that no collection need look at it
+    again."""
+    import logging
+
+    for doubt in _settings.doubts:
+        logging.getLogger("app").warning("settings: %s", doubt)
     gc.enable()
     gc.collect()
     gc.freeze()

@@ -21,7 +21,7 @@ def create_app(settings: Settings) -> Flask:
     from app import extensions, pages
     from app.access import hook
     from app.blueprints import chat, config, errors, health, models, openapi, verify
-    from app.serve import metrics
+    from app.serve import access_log, metrics
     from app.services import Upstream
     from app.upstream.catalogue import Catalogue
     from app.upstream.pool import Pool
@@ -36,6 +36,7 @@ def create_app(settings: Settings) -> Flask:
     extensions.csrf.init_app(app)
     errors.register_error_handlers(app)
     metrics.init_app(app)
+    access_log.init_app(app)
     hook.init_app(app)
     for module in (chat, models, config, verify, health, openapi):
         app.register_blueprint(module.blueprint)

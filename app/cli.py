@@ -13,8 +13,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +187,29 @@ def admin_reset_password(username: str, password_stdin: bool) -> None:
         click.echo(f"{username} has a new password; earlier sessions have ended.")
 
 
+@admin.command("list")
+def admin_list() -> None:
+    """The accounts, by name."""
+    with said_in_one_line():
+        app = _existing(Settings.from_environment())
+        from app.storage import accounts
+
+        everyone = accounts.everyone(app)
+        _echo_table([("USERNAME", "MADE"), *((each.username, _day(each.created_at)) for each in everyone)])
+
+
+@admin.command("remove")
+@click.argument("username")
+def admin_remove(username: str) -> None:
+    """Remove an account; its sessions end at once. The last one stays."""
+    with said_in_one_line():
+        app = _existing(Settings.from_environment())
+        from app.storage import accounts
+
+        accounts.remove(app, username, who=WHO)
+        click.echo(f"{username} can no longer sign in.")
+
+
 @main.group()
 def keys() -> None:
     """Client keys."""
@@ -210,6 +234,10 @@ def keys_create(name: str, owner: str, is_admin: bool, models: tuple[str, ...], 
             who=WHO,
         )
         click.echo(secret)
+        from app.upstream.names import key_warnings
+
+        for warning in key_warnings(models, app.extensions["dragoman"].config.snapshot, lambda connection: ()):
+            click.echo(f"Warning: {warning}", err=True)
 
 
 @keys.command("list")
@@ -217,17 +245,20 @@ def keys_list() -> None:
     """The keys made here, the newest first."""
     with said_in_one_line():
         app = _existing(Settings.from_environment())
-        rows = [("ID", "KEY", "SCOPE", "STATE", "NAME", "OWNER")]
+        rows = [("ID", "KEY", "SCOPE", "STATE", "NAME", "OWNER", "MODELS", "EXPIRES", "USED")]
         for key in app.extensions["dragoman"].keys.list():
             state = "valid"
             if key.revoked_at is not None:
                 state = "revoked"
             elif key.expires_at is not None and key.expires_at <= time.time():
                 state = "expired"
-            rows.append((key.id, key.masked, key.scope, state, key.name, key.owner))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for row in rows:
-            click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+            models = "all" if key.models is None else ",".join(key.models)
+            expires = (
+                "never" if key.expires_at is None else _day(key.expires_at - 1)
+            )  # the last day on which it is valid
+            used = "never" if key.last_used_at is None else _day(key.last_used_at)
+            rows.append((key.id, key.masked, key.scope, state, key.name, key.owner or "-", models, expires, used))
+        _echo_table(rows)
 
 
 @keys.command("revoke")
@@ -263,6 +294,17 @@ def simulator(arguments: tuple[str, ...]) -> None:
     from app.simulator.server import main as serve
 
     serve(list(arguments))
+
+
+def _echo_table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _day(seconds: int) -> str:
+    """An ISO date in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
 def _app(settings: Settings, *, migrated: bool = True) -> Flask:

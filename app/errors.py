@@ -80,9 +80,13 @@ class NotFound(InvalidRequest):
 class ModelNotFound(NotFound):
     code = "model_not_found"
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, asked: str, model: str | None = None) -> None:
+        """`model` is what `asked` stands for."""
+        named = f"`{asked[:100]}`"
+        if model not in (None, asked):
+            named = f"`{model[:100]}`, which `{asked[:100]}` stands for,"
         super().__init__(
-            f"The model `{model[:100]}` does not exist or you do not have access to it. "
+            f"The model {named} does not exist or you do not have access to it. "
             "GET /v1/models lists what there is; an administrator can add other names for it (MODEL_ALIASES).",
             param="model",
         )

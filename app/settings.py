@@ -20,6 +20,8 @@ from typing import Any, Literal
 from app.errors import ConfigError, shown
 
 ROOT = Path(__file__).resolve().parents[1]
+SHORTEST_KEY = 24
+"""Characters of a client or admin key that somebody invented; shorter ones are warned of."""
 RuntimeType = Literal["bool", "int", "str", "list", "object", "objects"]
 
 
@@ -58,6 +60,13 @@ RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
         "ANTHROPIC_MODELS", "objects", [], "Models that override or add to what is learned from the upstream."
     ),
     RuntimeSetting("MODEL_ALIASES", "object", {}, 'Names that clients may use for a model, as {"gpt-4o": "claude-…"}.'),
+    RuntimeSetting(
+        "MODEL_ORDER",
+        "list",
+        [],
+        "Ids of models that /v1/models lists first, in this order; programs often start on the first. Then come the "
+        "newest Sonnet and the others, the newest first.",
+    ),
     RuntimeSetting(
         "DEFAULT_MAX_TOKENS",
         "int",
@@ -163,7 +172,9 @@ class Settings:
     )
     database_url: str = _setting("", "SQLAlchemy URL; empty means SQLite under INSTANCE_PATH. postgres:// works.")
     redis_url: str = _setting(
-        "", "Redis, where several processes must agree on limits; empty means memory.", secret=True
+        "",
+        "Redis in which all workers and nodes together count failed sign-ins; empty: each worker counts for itself.",
+        secret=True,
     )
     secret_key: str = _setting("", "Encrypts stored secrets and signs sessions; empty: SECRET_KEY_FILE.", secret=True)
     secret_key_file: str = _setting(
@@ -172,12 +183,18 @@ class Settings:
     secret_key_fallbacks: tuple[str, ...] = _setting((), "Earlier secret keys that still decrypt.", secret=True)
     admin_username: str = _setting("", "With ADMIN_PASSWORD: makes the first admin account once.")
     admin_password: str = _setting("", "See ADMIN_USERNAME.", secret=True)
+    anthropic_api_key: str = _setting(
+        "",
+        "One Anthropic key, by the name that Anthropic's SDKs read; counts while ANTHROPIC_API_KEYS is not set.",
+        secret=True,
+    )
     admin_api_keys: tuple[str, ...] = _setting((), "Admin API keys, valid exactly while listed.", secret=True)
     gateway_api_keys: tuple[str, ...] = _setting((), "Client keys, valid exactly while listed.", secret=True)
     metrics_token: str = _setting("", "Bearer token for /metrics and the details of /readyz.", secret=True)
     trusted_proxies: int = _setting(0, "Number of reverse proxies whose X-Forwarded-* headers are believed.")
     cors_allow_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API from a browser.")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
+    access_log: bool = _setting(True, "A line in the log for each request; false: none.")
     max_body_bytes: int = _setting(32 * 1024 * 1024, "Largest request body.")
     graceful_timeout: int = _setting(120, "Seconds that running requests get to finish when the service stops.")
     max_requests: int = _setting(0, "Requests after which a worker is replaced by a fresh one; 0 means never.")
@@ -201,9 +218,28 @@ class Settings:
             if raw is not None and raw.strip():
                 values[each.name] = _parse(name, raw.strip(), each.default)
         runtime = {s.name: environ[s.name] for s in RUNTIME_SETTINGS if environ.get(s.name, "").strip()}
+        if "anthropic_api_key" in values:
+            runtime.setdefault("ANTHROPIC_API_KEYS", values["anthropic_api_key"])
         settings = cls(**values, runtime=runtime)
         _check(settings)
         return settings
+
+    @property
+    def doubts(self) -> list[str]:
+        """What may not be meant as it is set, for the log of a start. No secret stands in it."""
+        found = []
+        if self.anthropic_api_key and self.runtime.get("ANTHROPIC_API_KEYS") == self.anthropic_api_key:
+            found.append(
+                "ANTHROPIC_API_KEY is used as the gateway's Anthropic key, since ANTHROPIC_API_KEYS is not set."
+            )
+        for name, keys in (("GATEWAY_API_KEYS", self.gateway_api_keys), ("ADMIN_API_KEYS", self.admin_api_keys)):
+            found += [
+                f"{name}[{place}] has fewer than {SHORTEST_KEY} characters and might be guessed; "
+                "`openssl rand -hex 24` makes a better one."
+                for place, key in enumerate(keys)
+                if len(key) < SHORTEST_KEY
+            ]
+        return found
 
     @property
     def database_uri(self) -> str:

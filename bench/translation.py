@@ -12,7 +12,7 @@ from app.schemas.chat import chat_request
 from app.translate.chat.memory import remembered_names
 from app.translate.chat.request import Options, to_message_params
 from app.translate.facts import facts_for
-from app.upstream.catalogue import OVERLAY
+from app.upstream.names import OVERLAY
 
 MODEL = "claude-opus-5-5"
 RUNS = 50

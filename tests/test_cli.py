@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,8 @@ def test_the_set_up_link_can_be_printed_again_until_there_is_an_admin(dragoman):
     [
         ("setup-link",),
         ("admin", "reset-password", "ann", "--password-stdin"),
+        ("admin", "list"),
+        ("admin", "remove", "ann"),
         ("keys", "create", "laptop"),
         ("keys", "list"),
         ("keys", "revoke", "key_none"),
@@ -116,15 +119,48 @@ def test_a_lost_password_can_be_reset(dragoman):
 
 def test_keys_are_made_listed_and_revoked(dragoman):
     dragoman("migrate")
-    secret = dragoman("keys", "create", "laptop", "--owner", "ann", "--days", "30").stdout.strip()
+    limits = ("--days", "30", "--model", "claude-opus-5-5", "--model", "claude-haiku-5-5")
+    secret = dragoman("keys", "create", "laptop", "--owner", "ann", *limits).stdout.strip()
+    last_day = datetime.fromtimestamp(time.time() + 30 * 86_400 - 1, UTC).date().isoformat()
     assert re.fullmatch(r"sk-dgm-[\w-]{40}", secret)
     header, line = dragoman("keys", "list").stdout.splitlines()
-    assert header.split() == ["ID", "KEY", "SCOPE", "STATE", "NAME", "OWNER"]
+    assert header.split() == ["ID", "KEY", "SCOPE", "STATE", "NAME", "OWNER", "MODELS", "EXPIRES", "USED"]
+    told = ["claude-opus-5-5,claude-haiku-5-5", last_day, "never"]
     id, *rest = line.split()
-    assert rest == [f"sk-dgm-…{secret[-4:]}", "client", "valid", "laptop", "ann"]
+    assert rest == [f"sk-dgm-…{secret[-4:]}", "client", "valid", "laptop", "ann", *told]
     assert "revoked" in dragoman("keys", "revoke", id).stdout
     assert "  revoked  " in dragoman("keys", "list").stdout
     assert "key_none" in refused(dragoman("keys", "revoke", "key_none"))
+    dragoman("keys", "create", "any")
+    (line,) = [line for line in dragoman("keys", "list").stdout.splitlines() if " any " in line]
+    assert line.split()[4:] == ["any", "-", "all", "never", "never"]
+
+
+def test_accounts_are_listed_and_removed_but_the_last_one_stays(dragoman):
+    for username in ("ann", "bob"):
+        dragoman("admin", "create", username, "--password-stdin", stdin="a long password\n")
+    header, *accounts = dragoman("admin", "list").stdout.splitlines()
+    assert header.split() == ["USERNAME", "MADE"]
+    assert [line.split()[0] for line in accounts] == ["ann", "bob"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", accounts[0].split()[1])
+    assert dragoman("admin", "remove", "ann").stdout == "ann can no longer sign in.\n"
+    assert refused(dragoman("admin", "remove", "ann")) == "Error: There is no admin called ann.\n"
+    assert refused(dragoman("admin", "remove", "bob")) == (
+        "Error: bob is the only admin. Make another account first.\n"
+    )
+    assert len(dragoman("admin", "list").stdout.splitlines()) == 2
+
+
+def test_a_key_for_a_model_that_nothing_lists_is_made_with_a_warning(dragoman):
+    dragoman("migrate")
+    made = dragoman("keys", "create", "laptop", "--model", "claude-opus-5.5", "--model", "claude-sonet-5-5")
+    assert made.stdout.startswith("sk-dgm-")
+    assert made.stderr == (
+        "Warning: No connection lists the model claude-sonet-5-5, which the key may use. "
+        "Did you mean claude-sonnet-5-5?\n"
+    )
+    aliases = {"MODEL_ALIASES": '{"gpt-4o": "claude-opus-5-5"}'}
+    assert dragoman("keys", "create", "laptop", "--model", "gpt-4o", **aliases).stderr == ""
 
 
 def test_secrets_that_cannot_be_decrypted_are_named_and_left_alone(dragoman):

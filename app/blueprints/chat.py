@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from app.access.endpoint import endpoint
 from app.blueprints.chat_explain import explanation
 from app.blueprints.chat_request import ChatRequest, chat_request_of
 from app.blueprints.chat_stream import ChatStream
 from app.blueprints.json_body import is_switched_on, json_body
+from app.errors import UpstreamError
 from app.schemas.chat import ChatCompletionSchema, ChatRequestSchema, FlatChatCompletionSchema, chat_request
 from app.serve import metrics
 from app.translate import exact_json
@@ -69,12 +70,17 @@ def _complete(*, flat: bool) -> Response:
     times = Times(started + float(values["REQUEST_DEADLINE_S"]), float(values["IDLE_TIMEOUT_S"]))
     wants_stream = bool(asked.get("stream"))
     watch = ClientWatch(request.environ)
-    opening = Task(
-        lambda: choices.open_answers(
-            chat.claude.pool, chat, chat.plan, n=asked.get("n") or 1, stream=wants_stream, times=times
-        ),
-        discard=choices.close,
-    )
+
+    def open_answers() -> list[Answer]:
+        try:
+            return choices.open_answers(
+                chat.claude.pool, chat, chat.plan, n=asked.get("n") or 1, stream=wants_stream, times=times
+            )
+        except UpstreamError as error:
+            chat.name_model(error)
+            raise
+
+    opening = Task(open_answers, discard=choices.close)
     if wants_stream:
         return _stream(chat, opening, watch, started)
     try:
@@ -92,7 +98,8 @@ def _json(chat: ChatRequest, answers: Sequence[Answer], started: float, *, flat:
         message = completion["choices"][0]["message"]
         completion.update(role=message["role"], content=message["content"])
     chat.remember(answers)
-    metrics.count_answer(answers[0].connection, "complete", completion["usage"])
+    g.connection = answers[0].connection
+    metrics.count_answer(g.connection, "complete", completion["usage"])
     return Response(exact_json.dumps(completion), 200, _headers(answers[0], started), mimetype="application/json")
 
 
@@ -105,7 +112,7 @@ def _stream(chat: ChatRequest, opening: Task[list[Answer]], watch: ClientWatch, 
     except BaseException:
         watch.close()
         raise
-    stream = ChatStream(opening, answers, watch, chat.remember, chat.id)
+    g.stream = stream = ChatStream(opening, answers, watch, chat.remember, chat.id)
     headers = _headers(answers[0], started) if answers is not None else {}
     headers.update({"cache-control": "no-cache", "x-accel-buffering": "no"})
     response = Response(stream.frames(), 200, headers, content_type="text/event-stream; charset=utf-8")

@@ -11,7 +11,7 @@ from flask import g, request
 
 from app.blueprints.errors import request_id
 from app.blueprints.json_body import is_switched_on
-from app.errors import UpstreamError
+from app.errors import ModelNotFound, UpstreamError
 from app.serve import metrics
 from app.services import Services, Upstream, services, upstream
 from app.storage.config import ConfigSnapshot, Connection
@@ -65,6 +65,11 @@ class ChatRequest:
         self._lesson = (connection.id, lesson)
         self.options = replace(self.options, **lesson.options)
         return True
+
+    def name_model(self, error: UpstreamError) -> None:
+        """Of an alias or a prefix Anthropic knows nothing, and the client nothing of what it stands for."""
+        if error.code == "model_not_found":
+            error.message = ModelNotFound(self.asked["model"], self.route.targets[0][1]).message
 
     def answered(self, connection: Connection) -> None:
         """A fact holds for all clients: it is kept only when the request that it led to was answered, which a client
@@ -153,6 +158,7 @@ def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
     key = g.caller.key
     caller = key.id if key else g.caller.who
     route = claude.catalogue.route(asked["model"], snapshot, key.models if key else None)
+    g.model = route.model
     if len(route.targets) > 1:
         route = replace(route, targets=tuple(in_order(route.targets, conversation(asked, caller))))
     values = snapshot.values

@@ -13,6 +13,7 @@ import orjson
 
 from app.errors import GatewayError, in_one_line
 from app.serve import metrics
+from app.storage.config import Connection
 from app.translate import exact_json
 from app.translate.chat.stream import StreamTranslator
 from app.translate.chat.usage import to_completion_usage
@@ -89,6 +90,16 @@ class ChatStream:
             if frames or now - written_at >= KEEP_ALIVE_S:
                 written_at = now
                 yield frames or COMMENT
+
+    @property
+    def ending(self) -> str:
+        """How it has ended: complete, client_gone, or an error's code."""
+        return self._ending
+
+    @property
+    def connection(self) -> Connection | None:
+        """Which one answers; None before there is an answer."""
+        return self._answers[0].connection if self._answers else None
 
     def close(self) -> None:
         self._watch.close()

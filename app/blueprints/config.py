@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import orjson
 from flask import Blueprint, Response, current_app, g, request
@@ -12,7 +13,7 @@ from app.access.endpoint import endpoint
 from app.blueprints.json_body import is_switched_on, json_body
 from app.errors import InvalidRequest, PreconditionFailed, shown
 from app.schemas.config import ConfigSchema, ConfigUpdateSchema
-from app.services import services
+from app.services import services, upstream
 from app.storage import audit
 from app.storage.config import ConfigSnapshot
 
@@ -45,7 +46,8 @@ def get_config() -> Response:
     "admin",
     "Change the configuration",
     description="Takes the whole document or some of its fields; all change, or none. Live everywhere within a second. "
-    "The answer is the five names of GET /config and what else the body names. A stored key is sent to no other host: "
+    "The answer is the five names of GET /config and what else the body names, and `warnings` of models in it that no "
+    "connection lists. A stored key is sent to no other host: "
     "where a base URL's host changes, its key must come along.",
     body=ConfigUpdateSchema,
     answers={200: ConfigSchema},
@@ -54,7 +56,8 @@ def get_config() -> Response:
 def update_config() -> Response:
     changes = ConfigUpdateSchema().load(json_body())
     in_body = changes.pop("generation", None)
-    changes.pop("sources", None)
+    for ours in ("sources", "warnings"):
+        changes.pop(ours, None)
     in_header = _if_match()
     if None not in (in_body, in_header) and in_body != in_header:
         raise InvalidRequest("generation and If-Match name different generations.", param="generation")
@@ -64,12 +67,13 @@ def update_config() -> Response:
         expected_generation=in_body if in_header is None else in_header,
         ip=request.remote_addr or "",
     )
-    return _answer(snapshot, reveal=False, also=changes)
+    warnings = upstream().catalogue.warnings(changes.keys(), snapshot)
+    return _answer(snapshot, reveal=False, also=changes, warnings=warnings)
 
 
-def _answer(snapshot: ConfigSnapshot, *, reveal: bool, also: Iterable[str] = ()) -> Response:
+def _answer(snapshot: ConfigSnapshot, *, reveal: bool, also: Iterable[str] = (), **more: Any) -> Response:
     all = _flag("all")
-    told = services().config.public(reveal=reveal, all=all, also=also, snapshot=snapshot)
+    told = {**services().config.public(reveal=reveal, all=all, also=also, snapshot=snapshot), **more}
     if all:
         told["sources"] = dict(snapshot.sources)
     return Response(orjson.dumps(told), mimetype="application/json", headers={"etag": f'"{snapshot.generation}"'})

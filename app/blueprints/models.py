@@ -12,7 +12,7 @@ from app.errors import ModelNotFound
 from app.schemas.models import ModelListSchema, ModelSchema
 from app.services import services, upstream
 from app.translate.models import to_anthropic_list, to_anthropic_model, to_model_object
-from app.upstream.catalogue import snapshot_of
+from app.upstream.names import snapshot_of
 
 blueprint = Blueprint("models", __name__)
 
@@ -36,10 +36,12 @@ def list_configured_models() -> Response:
 def get_model(model: str) -> Response:
     snapshot = services().config.snapshot
     wanted = upstream().catalogue.route(model, snapshot, _allowed()).model
-    names = (model, wanted, snapshot_of(wanted))
-    found = next((entry for entry in _entries() if entry["id"] in names), None)
+    entries = _entries()
+    by_id = {entry["id"].lower(): entry for entry in entries} | {entry["id"]: entry for entry in entries}
+    names = (model, model.lower(), wanted, snapshot_of(wanted))
+    found = next((by_id[name] for name in names if name in by_id), None)
     if found is None:
-        raise ModelNotFound(model)
+        raise ModelNotFound(model, wanted)
     return _json(to_anthropic_model(found) if _is_anthropics_client() else to_model_object(found))
 
 

@@ -21,11 +21,11 @@ from app.pages.page import (
     see_other,
     wants_json,
 )
-from app.pages.trying import try_out, try_out_all
+from app.pages.trying import connection_name, doubts, try_out
 from app.services import services
 from app.settings import RUNTIME_SETTINGS, RuntimeSetting
-from app.storage.config import ConfigSnapshot, Connection, HistoryEntry
-from app.upstream.catalogue import OVERLAY
+from app.storage.config import ConfigSnapshot, HistoryEntry
+from app.upstream.names import OVERLAY
 
 blueprint = Blueprint("configuration", __name__)
 _ACTION = re.compile(r"(save|add|remove|verify|reset)(?: ([A-Za-z_]+))?(?: (\d+))?")
@@ -127,24 +127,12 @@ def _save(draft: Draft, snapshot: ConfigSnapshot) -> AnyResponse:
     if after.generation == snapshot.generation:
         flash("Nothing was changed.", "info")
     else:
-        warnings = _what_does_not_work(snapshot, after)
-        for warning in warnings:
-            flash(warning, "warning")
-        if not warnings:
+        found = doubts(snapshot, after)
+        for doubt in found:
+            flash(f"Saved, but {doubt}", "warning")
+        if not found:
             flash("Saved. It is in force everywhere within a second.", "success")
     return see_other(url_for("configuration.form"))
-
-
-def _what_does_not_work(before: ConfigSnapshot, after: ConfigSnapshot) -> list[str]:
-    """Tries every connection whose URL or key is new."""
-    known = {(c.base_url, c.key) for c in before.connections}
-    fresh = [c for c in after.connections if c.enable and (c.base_url, c.key) not in known]
-    warnings = []
-    for connection, found in zip(fresh, try_out_all(fresh), strict=True):
-        if not found["ok"]:
-            which = f"“{connection_name(connection)}”" if len(after.connections) > 1 else "it"
-            warnings.append(f"Saved, but {which} does not work: {found['message']}")
-    return warnings
 
 
 def _changes_since(generation: int) -> list[HistoryEntry]:
@@ -156,6 +144,8 @@ _HELP = {
     "COMPAT": "Lenient: what Claude does not have is left out, and the header x-gateway-warnings says so. "
     "Strict: such a request is answered with an error 400.",
     "DEFAULT_MAX_TOKENS": "For requests without a limit of their own. 0 means the most the model can write.",
+    "MODEL_ORDER": "One id a line: these come first in the list of models, in this order. Programs often start on the "
+    "first one. Then come the newest Sonnet and the others, the newest first.",
     "PROMPT_CACHE": "Auto: Anthropic keeps prompts that are likely to come again. "
     "Passive: only where a client asks for it. Off: never.",
 }
@@ -184,9 +174,7 @@ def label(name: str) -> str:
     return known.get(name) or re.sub(r" s$", " (seconds)", words)
 
 
-@blueprint.app_template_filter("connection_name")
-def connection_name(connection: Connection) -> str:
-    return connection.name or f"Connection {connection.index + 1}"
+blueprint.add_app_template_filter(connection_name)
 
 
 @blueprint.app_template_filter("label")

@@ -12,6 +12,7 @@ from app.access.endpoint import endpoint
 from app.errors import Conflict, NotFound
 from app.pages.forms import changes_in_words
 from app.pages.page import LARGEST_ID, author, current_snapshot, page, see_other
+from app.pages.trying import doubts
 from app.services import services, this_app
 from app.storage import audit
 
@@ -54,10 +55,13 @@ def confirm_restore(id: int) -> AnyResponse:
 def restore(id: int) -> AnyResponse:
     if id > LARGEST_ID:
         raise NotFound("There is no such change in the history.")
+    before = current_snapshot()
     try:
-        services().config.restore(id, **author())
+        after = services().config.restore(id, **author())
     except (Conflict, NotFound) as error:
         flash(error.message, "error")
     else:
         flash("The earlier settings are back in force. This is a change too, so it can be taken back here.", "success")
+        for doubt in doubts(before, after):
+            flash(f"They are back, but {doubt}", "warning")
     return see_other(url_for("history.history"))

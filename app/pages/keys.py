@@ -12,8 +12,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from app.access.endpoint import endpoint
 from app.errors import InvalidRequest, NotFound
 from app.pages.forms import at_its_field
-from app.pages.page import author, page, see_other, usage_examples
-from app.services import services
+from app.pages.page import author, current_snapshot, page, see_other, usage_examples
+from app.services import services, upstream
 from app.storage.keys import Scope, StoredKey
 
 blueprint = Blueprint("keys", __name__)
@@ -58,6 +58,8 @@ def create_key() -> AnyResponse:
         field = {"expires_at": "expires"}.get(error.param or "name", error.param or "name")
         return _keys_page(form, {field: at_its_field(error)})
     session["key_made"] = once
+    for warning in upstream().catalogue.key_warnings(models or (), current_snapshot()):
+        flash(warning, "warning")
     return page(render_template("admin/key_made.html", key=key, **usage_examples(secret, models)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypedDict
+from urllib.parse import urlsplit
 
 import orjson
 from flask import Response, g, redirect, request
@@ -11,13 +12,14 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from app.command import command_in_our_folder
 from app.services import services
-from app.settings import ROOT
+from app.settings import ROOT, Settings
 from app.storage.accounts import SHORTEST_PASSWORD
 from app.storage.config import ConfigSnapshot
-from app.upstream.catalogue import OVERLAY
+from app.upstream.names import OVERLAY
 
 LONGEST_PASSWORD = 1000
 LARGEST_ID = 2**31 - 1
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Author(TypedDict):
@@ -70,17 +72,28 @@ def password_errors(password: str, again: str, field: str = "password") -> dict[
     return errors
 
 
-def usage_examples(secret: str, models: tuple[str, ...] | None) -> Mapping[str, str]:
+def usage_examples(secret: str, models: tuple[str, ...] | None) -> Mapping[str, Any]:
     """What the page with a new key needs for its lines to copy."""
-    url = f"{request.url_root}v1"
-    host = request.host.rsplit(":", 1)[0]
-    loopback = host in ("127.0.0.1", "localhost", "[::1]")
-    port = services().settings.port if ":" not in request.host else request.host.rsplit(":", 1)[1]
+    settings = services().settings
+    seen = urlsplit(request.url_root)
+    port = "" if seen.port is None else f":{seen.port}"
+    loopback = seen.hostname in _LOOPBACK
     return {
         "secret": secret,
-        "base_url": url,
+        "base_url": f"{request.url_root}v1",
         "model": models[0] if models else _usual_model(),
-        "docker_url": f"{request.scheme}://host.docker.internal:{port}/v1" if loopback else "",
+        "docker_url": f"{seen.scheme}://host.docker.internal{port}/v1" if loopback else "",
+        "port": settings.port,
+        "published": f"{seen.port or {'http': 80, 'https': 443}[seen.scheme]}:{settings.port}",
+        "start": " ".join(
+            [
+                "HOST=0.0.0.0",
+                *([f"PORT={settings.port}"] if settings.port != Settings.port else []),
+                f"make {'demo' if settings.dragoman_demo else 'run'}",
+            ]
+        )
+        if settings.host in _LOOPBACK
+        else "",
     }
 
 

@@ -154,14 +154,16 @@ def create_client_key() -> AnyResponse:
         return _client_key_page(request.form, {error.param or "name": at_its_field(error)})
     session["key_made"] = once
     examples = usage_examples(secret, None)
-    return page(render_template("setup/done.html", key=key, ready=_ready(), **examples))
+    return page(render_template("setup/done.html", key=key, **_readiness(), **examples))
 
 
 def _client_key_page(typed: Any, errors: dict[str, str]) -> AnyResponse:
-    body = render_template("setup/client_key.html", typed=typed, errors=errors, ready=_ready())
+    body = render_template("setup/client_key.html", typed=typed, errors=errors, **_readiness())
     return page(body, 400 if errors else 200)
 
 
-def _ready() -> bool:
+def _readiness() -> dict[str, bool]:
+    """Whether chats will be answered, and if not, whether it is only that the integration is off."""
     snapshot = current_snapshot()
-    return snapshot.enabled and any(connection.enable for connection in snapshot.connections)
+    configured = any(connection.enable for connection in snapshot.connections)
+    return {"ready": snapshot.enabled and configured, "configured": configured}

@@ -11,7 +11,7 @@ import gevent
 
 from app.errors import InvalidRequest
 from app.services import upstream
-from app.storage.config import Connection
+from app.storage.config import ConfigSnapshot, Connection
 from app.upstream.pool import Pool
 from app.upstream.verification import Verification, verify
 
@@ -41,6 +41,24 @@ def _tried(pool: Pool, connection: Connection) -> dict[str, Any]:
         found = replace(verify(pool, connection, cheapest), latency_ms=found.latency_ms)
     message = " ".join(filter(None, (_sentence(found), "" if found.ok else odd_key(connection))))
     return {"ok": found.ok, "message": message, "models": found.models}
+
+
+def doubts(before: ConfigSnapshot, after: ConfigSnapshot) -> list[str]:
+    """What may be wrong about a change that is saved, each as it stands after “Saved, but”: connections whose URL or
+    key is new are tried out, and names of models looked up."""
+    known = {(c.base_url, c.key) for c in before.connections}
+    fresh = [c for c in after.connections if c.enable and (c.base_url, c.key) not in known]
+    found = []
+    for connection, tried in zip(fresh, try_out_all(fresh), strict=True):
+        if not tried["ok"]:
+            which = f"“{connection_name(connection)}”" if len(after.connections) > 1 else "the connection"
+            found.append(f"{which} does not work: {tried['message']}")
+    changed = [name for name, value in after.values.items() if value != before.values[name]]
+    return [*found, *(f"{said[0].lower()}{said[1:]}" for said in upstream().catalogue.warnings(changed, after))]
+
+
+def connection_name(connection: Connection) -> str:
+    return connection.name or f"Connection {connection.index + 1}"
 
 
 def odd_key(connection: Connection) -> str:

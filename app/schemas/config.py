@@ -33,10 +33,16 @@ _SOURCES = {
     "description": "With ?all=true: where each value comes from: database, environment or default. Ignored when posted."
 }
 
+_WARNINGS = {
+    "description": "In the answer to a change: of the names of models in it those that no connection lists, each in a "
+    "sentence; they are saved all the same. Ignored when posted."
+}
+
 ConfigSchema: type[Schema] = StrictSchema.from_dict(
     {
         **{s.name: _field(s) for s in RUNTIME_SETTINGS},
         "sources": Object(metadata=_SOURCES),
+        "warnings": List(String(), metadata=_WARNINGS),
         "generation": Integer(metadata=_GENERATION),
     },
     name="ConfigSchema",

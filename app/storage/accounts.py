@@ -8,6 +8,7 @@ import hmac
 import logging
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 1000
 NOBODY = f"scrypt:32768:8:1${'0' * 16}${'0' * 128}"  # no password has this hash, and finding out takes as long
 _threads: dict[int, ThreadPool] = {}  # by process
+_FIRST_EPOCHS = 900_000_000
+"""SQLite gives the number of a removed account to the next one, whose sessions those of the old one must not be."""
 _USERNAME = re.compile(r"[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,98}")
 
 
@@ -150,6 +153,23 @@ def set_password(app: Flask, username: str, password: str, *, who: str, ip: str 
     return database.write(app, work)
 
 
+def remove(app: Flask, username: str, *, who: str, ip: str = "") -> None:
+    """Its sessions end with it. Raises NotFound, and Conflict for the last account: nobody could sign in any more."""
+
+    def work(session: Session) -> None:
+        # Locked, so that two removals at once do not both find another account left.
+        rows = session.scalars(select(AdminRow).order_by(AdminRow.id).with_for_update()).all()
+        row = next((row for row in rows if row.username == username.strip()), None)
+        if row is None:
+            raise NotFound(f"There is no admin called {username}.", param="username")
+        if len(rows) == 1:
+            raise Conflict(f"{row.username} is the only admin. Make another account first.", param="username")
+        session.delete(row)
+        audit.add(session, who=who, action="admin.remove", detail=row.username, ip=ip)
+
+    database.write(app, work)
+
+
 def setup_token(vault: Vault) -> str:
     """Stands in the set-up link; the same each time, and worthless once an admin exists."""
     return hmac.new(vault.derive("setup"), b"first admin", hashlib.sha256).hexdigest()[:40]
@@ -169,7 +189,11 @@ def _create(app: Flask, username: str, password: str, *, first: bool, who: str, 
         if first and session.scalar(select(func.count()).select_from(AdminRow)):
             raise Conflict("There is an admin already.")
         row = AdminRow(
-            username=username, password=hashed, epoch=1, slot=1 if first else None, created_at=int(time.time())
+            username=username,
+            password=hashed,
+            epoch=1 + secrets.randbelow(_FIRST_EPOCHS),
+            slot=1 if first else None,
+            created_at=int(time.time()),
         )
         session.add(row)
         audit.add(session, who=who, action="admin.create", detail=username, ip=ip)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -60,6 +61,12 @@ class ConfigSnapshot:
     sources: Mapping[str, Source]
     undecryptable: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+
+    @cached_property
+    def aliases(self) -> Mapping[str, str]:
+        """MODEL_ALIASES by their names, and by these in small letters where that is no other alias."""
+        aliases: Mapping[str, str] = self.values["MODEL_ALIASES"]
+        return {**{alias.lower(): model for alias, model in aliases.items()}, **aliases}
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,8 @@ class PersistentConfig:
             overridden = [name for name in self._environment if snapshot.sources[name] == "database"]
             if overridden:
                 log.warning("the database overrides what the environment says of %s", ", ".join(overridden))
+            if KEYS in self._environment and snapshot.sources[PUBLIC[0]] == "default":
+                log.warning("the environment has Anthropic keys, but no chat is answered: set %s=true", PUBLIC[0])
         for problem in snapshot.problems:
             log.error("configuration: %s", problem)
         return snapshot

@@ -21,9 +21,18 @@ _WORD = re.compile(r"[a-z_]{1,60}")
 _DELAY = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
 _MESSAGE_PATH = re.compile(r"\bmessages\.(\d{1,9})(?!\d)((?:\.[A-Za-z0-9_]+)*)")
-_QUOTA_CODE = re.compile(r".*(spend|usage)_limit_reached")
-_QUOTA_TEXT = re.compile(r"your credit balance is too low\b|you have reached your .{0,40}\b(usage|spend) limits?\b")
+_LIMIT_CODE = re.compile(r".*(spend|usage)_limit_reached")
+_CREDIT_TEXT = re.compile(r"your credit balance is too low\b")
+_LIMIT_TEXT = re.compile(r"you have reached your .{0,40}\b(usage|spend) limits?\b")
 """From the beginning: within a text Anthropic may quote the client."""
+
+_MEANINGS: Mapping[str | None, str] = {
+    "upstream_authentication_failed": "Anthropic refused this gateway's key; its administrator must correct it.",
+    "insufficient_quota": "This gateway's Anthropic account has no credit left; its administrator must add some.",
+    "overloaded": "Anthropic has more requests than it can serve at the moment; ask again in some seconds.",
+}
+"""By code, for clients: what Anthropic says of the gateway's account reads as if it were about theirs."""
+_SPEND_LIMIT = "This gateway's Anthropic account has reached its spend limit; its administrator can raise it."
 
 # Anthropic's type: (status, OpenAI's type, code)
 _KNOWN: Mapping[str, tuple[int, str, str | None]] = {
@@ -83,9 +92,11 @@ def to_upstream_error(
     is_anthropics = kind in _KNOWN
     if kind not in _KNOWN or status == 401:  # proxies and other servers have their own words
         kind = _TYPE_OF_STATUS.get(status, kind if _WORD.fullmatch(kind) else "")
-    text = scrubbed(str(error.get("message") or _status_text(status)), secrets)
+    said = error.get("message")
+    text = scrubbed(str(said or _status_text(status)), secrets)
     text = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
-    made_status, made_type, code = _classify(kind, status, text, str(error.get("error_code") or ""))
+    is_spend_limit = _is_spend_limit(text.lower(), str(error.get("error_code") or ""))
+    made_status, made_type, code = _classify(kind, status, text, is_spend_limit)
     if status == 403 and not is_anthropics:  # a firewall on the way, which may mean this request alone
         made_status, made_type, code = _KNOWN["permission_error"]
     message, param = _with_our_paths(text, message_sources)
@@ -93,8 +104,9 @@ def to_upstream_error(
     if code == "model_not_found":
         named = ModelNotFound(text.removeprefix("model: "))
         message, param = named.message, named.param
-    if code == "upstream_authentication_failed":
-        message = f"Anthropic refused this gateway's key; its administrator must correct it. Anthropic says: {text}"
+    meaning = _SPEND_LIMIT if is_spend_limit and code == "insufficient_quota" else _MEANINGS.get(code)
+    if meaning is not None:
+        message = f"{meaning} Anthropic says: {text}" if said else meaning
     return UpstreamError(
         message,
         status=made_status,
@@ -123,10 +135,14 @@ def _status_text(status: int) -> str:
         return f"Anthropic answered {status}."
 
 
-def _classify(kind: str, status: int, text: str, error_code: str) -> tuple[int, str, str | None]:
+def _is_spend_limit(lowered: str, error_code: str) -> bool:
+    return bool(_LIMIT_CODE.fullmatch(error_code) or _LIMIT_TEXT.match(lowered))
+
+
+def _classify(kind: str, status: int, text: str, is_spend_limit: bool) -> tuple[int, str, str | None]:
     lowered = text.lower()
     may_be_quota = kind in ("invalid_request_error", "rate_limit_error")
-    if may_be_quota and (_QUOTA_CODE.fullmatch(error_code) or _QUOTA_TEXT.match(lowered)):
+    if may_be_quota and (is_spend_limit or _CREDIT_TEXT.match(lowered)):
         return _KNOWN["billing_error"]
     if kind == "not_found_error" and "model" in lowered:
         return 404, "invalid_request_error", "model_not_found"

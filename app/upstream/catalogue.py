@@ -6,23 +6,23 @@ Learned in the background and kept for an hour; a chat never waits for it.
 from __future__ import annotations
 
 import logging
-import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import gevent
-import orjson
 
 from app.errors import GatewayError, ModelNotFound, UpstreamError
 from app.storage.config import ConfigSnapshot, Connection
 from app.translate.facts import ModelFacts, facts_for, with_operator, with_upstream
 from app.translate.learning import Lesson
+from app.upstream import names
 from app.upstream.client import UpstreamClient, not_understood
 from app.upstream.health import bare
+from app.upstream.names import OVERLAY, alias_in, bare_name, has_prefix, permission, plain, public_name, snapshot_of
 from app.upstream.pool import Pool, candidates, label
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,6 @@ FIRST_FETCH_WAIT_S = 2.0
 _PAGE_SIZE = 1000
 _MOST_PAGES = 20
 _MOST_NAMES = 1000
-_PROVIDER_PREFIX = re.compile(r"^(?:anthropic|claude)/")
-_VERSION_DOT = re.compile(r"(?<=\d)\.(?=\d)")
-
-_DATA: dict[str, Any] = orjson.loads((Path(__file__).parent.parent / "models.json").read_bytes())
-OVERLAY: Mapping[str, Mapping[str, Any]] = _DATA["models"]
 
 
 @dataclass
@@ -53,6 +48,7 @@ class _Learned:
     fetching: Any = None
     lessons: dict[str, dict[str, Lesson]] = field(default_factory=dict)
     facts: dict[str, tuple[float, ModelFacts]] = field(default_factory=dict)
+    spelling: tuple[float, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,13 +107,42 @@ class Catalogue:
     def route(self, requested: str, snapshot: ConfigSnapshot, allowed: Sequence[str] | None = None) -> Route:
         """Raises ModelNotFound for a model that a connection's model_ids or the key's own list leave out."""
         in_use = candidates(snapshot)
-        model = canonical_name(requested, snapshot)
-        prefixed = [c for c in in_use if c.prefix_id and model.startswith(f"{c.prefix_id}.")]
+        alias = alias_in(requested, snapshot)
+        asked = requested if alias is None else snapshot.aliases[alias]
+        model = bare_name(asked) if alias is None else asked
         # A name with a connection's prefix is meant for that one; others would take it for a model they do not know.
-        targets = tuple((c, id) for c in prefixed or in_use if (id := _id_on(c, model)) is not None)
-        if not targets or (allowed is not None and not {requested, model} & set(allowed)):
-            raise ModelNotFound(requested)
+        prefixed = [c for c in in_use if c.prefix_id and model.startswith(f"{c.prefix_id}.")]
+        prefixed = prefixed or [c for c in in_use if c.prefix_id and has_prefix(model, c)]
+        found = ((c, self._id_at(c, asked, model, snapshot)) for c in prefixed or in_use)
+        targets = tuple((c, id) for c, id in found if id is not None)
+        if targets:
+            model = public_name(targets[0][1], targets[0][0])
+        if not targets or not permission(allowed)(model, alias):
+            raise ModelNotFound(requested, model)
         return Route(model, targets)
+
+    def _id_at(self, connection: Connection, asked: str, model: str, snapshot: ConfigSnapshot) -> str | None:
+        """The model's id at this connection, None where the connection does not serve it. A name that is listed as it
+        was asked for wins over one that differs in how it is written."""
+        if connection.prefix_id:
+            if not has_prefix(model, connection):
+                return None
+            asked = model = bare_name(model[len(connection.prefix_id) + 1 :])
+        spelling = self._spelling(connection, snapshot)
+        for name in (asked, model, asked.lower(), model.lower()):
+            if name in spelling:
+                model = spelling[name]
+                break
+        return model if not connection.model_ids or model in connection.model_ids else None
+
+    def _spelling(self, connection: Connection, snapshot: ConfigSnapshot) -> Mapping[str, str]:
+        """The ids that are known at a connection by themselves, and in small letters where that is no other id."""
+        learned = self._state(connection)
+        stamp = learned.fetched_at + snapshot.generation
+        if learned.spelling is None or learned.spelling[0] != stamp:
+            ids = [*(m["id"] for m in snapshot.models), *names.ids_at(connection, learned.models)]
+            learned.spelling = (stamp, {**{id.lower(): id for id in ids}, **{id: id for id in ids}})
+        return learned.spelling[1]
 
     def models(self, snapshot: ConfigSnapshot, allowed: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Merged entries for to_model_object, newest first; the first connection that has an id wins.
@@ -134,13 +159,37 @@ class Catalogue:
         for override in snapshot.models:
             known = merged.get(override["id"], {"id": override["id"]})
             merged[override["id"]] = {**known, **{k: v for k, v in override.items() if v is not None}}
+        by_name = {plain(id): entry for id, entry in merged.items()}
         for alias, target in snapshot.values["MODEL_ALIASES"].items():
-            if target in merged:
-                merged[alias] = {**merged[target], "id": alias, "name": alias, "alias_of": target}
-        listed = [m for m in merged.values() if m.get("lifecycle") != "retired"]
-        if allowed is not None:
-            listed = [m for m in listed if m["id"] in allowed or m.get("alias_of") in allowed]
-        return sorted(listed, key=lambda m: (-(m.get("created") or 0), m["id"]))
+            known = merged.get(target) or by_name.get(plain(target)) or _overlay_entry(snapshot_of(target))
+            merged[alias] = {**known, "id": alias, "name": alias, "alias_of": target}
+        may_use = permission(allowed)
+        listed = [
+            m
+            for m in merged.values()
+            if m.get("lifecycle") != "retired"
+            and may_use(m.get("alias_of", m["id"]), m["id"] if "alias_of" in m else None)
+        ]
+        return _in_order(listed, snapshot.values["MODEL_ORDER"])
+
+    def warnings(self, settings: Collection[str], snapshot: ConfigSnapshot) -> list[str]:
+        """Of the names of models in these settings those that no connection lists, in sentences for the admin. Waits
+        as models() does."""
+        return names.warnings(settings, snapshot, self._learned_ids(snapshot))
+
+    def key_warnings(self, models: Collection[str], snapshot: ConfigSnapshot) -> list[str]:
+        """The same of the models that a client key may use."""
+        return names.key_warnings(models, snapshot, self._learned_ids(snapshot))
+
+    def _learned_ids(self, snapshot: ConfigSnapshot) -> names.Learned:
+        asked = cache(lambda: self._await_first_answers([c for c in snapshot.connections if c.enable]))
+
+        def learned(connection: Connection) -> list[str]:
+            asked()
+            found = self._state(connection).models.items()
+            return [id for id, model in found if model.get("lifecycle") != "retired"]
+
+        return learned
 
     def status(self, connection: Connection) -> tuple[float, GatewayError | None]:
         """(when its models were last learned, in monotonic seconds or 0; the error of the last attempt)."""
@@ -149,15 +198,13 @@ class Catalogue:
 
     def _entries_of(self, connection: Connection) -> Iterator[dict[str, Any]]:
         learned = self._state(connection)
-        ids = connection.model_ids or learned.models or OVERLAY
-        for id in ids:
+        for id in names.ids_at(connection, learned.models):
             entry = _overlay_entry(id)
             if id in learned.models:
                 entry.update(_learned_entry(learned.models[id]))
             if connection.tags:
                 entry["tags"] = list(connection.tags)
-            if connection.prefix_id:
-                entry["id"] = f"{connection.prefix_id}.{id}"
+            entry["id"] = public_name(id, connection)
             yield entry
 
     def _state(self, connection: Connection) -> _Learned:
@@ -227,32 +274,13 @@ def list_models(client: UpstreamClient) -> list[dict[str, Any]]:
     return [*models.values()]
 
 
-def canonical_name(requested: str, snapshot: ConfigSnapshot) -> str:
-    """The name without what clients put around it: an operator's alias, a provider's prefix, dots in versions."""
-    aliases = snapshot.values["MODEL_ALIASES"]
-    for name in (requested, _PROVIDER_PREFIX.sub("", requested)):
-        if name in aliases:
-            return str(aliases[name])
-    return _without_dots(_PROVIDER_PREFIX.sub("", requested))
-
-
-def snapshot_of(model: str) -> str:
-    """The dated id that a short one of earlier models stands for."""
-    return next((id for id, entry in OVERLAY.items() if model in entry["aliases"]), model)
-
-
-def _id_on(connection: Connection, model: str) -> str | None:
-    """The model's id at this connection, None where the connection does not serve it."""
-    if connection.prefix_id:
-        if not model.startswith(f"{connection.prefix_id}."):
-            return None
-        model = _without_dots(model.removeprefix(f"{connection.prefix_id}."))
-    return model if not connection.model_ids or model in connection.model_ids else None
-
-
-def _without_dots(model: str) -> str:
-    """`claude-opus-4.6`, as other gateways write it, is `claude-opus-4-6`."""
-    return _VERSION_DOT.sub("-", model) if model.startswith("claude-") else model
+def _in_order(entries: Iterable[dict[str, Any]], wanted: Sequence[str]) -> list[dict[str, Any]]:
+    """Those that MODEL_ORDER names first; then the newest Sonnet, since programs that start on the first of the list
+    should not start on the dearest model; then the newest first."""
+    listed = sorted(entries, key=lambda m: (-(m.get("created") or 0), m["id"]))
+    usual = next((m for m in listed if m.get("line") == "sonnet" and "alias_of" not in m), None)
+    places = {plain(name): place for place, name in reversed([*enumerate(wanted)])}
+    return sorted(listed, key=lambda m: (places.get(plain(m["id"]), len(wanted)), m is not usual))
 
 
 def _overlay_entry(id: str) -> dict[str, Any]:
@@ -268,6 +296,7 @@ def _overlay_entry(id: str) -> dict[str, Any]:
         "lifecycle": known["lifecycle"],
         "retires_at": known["retires_at"],
         "sampling": known["sampling"],
+        "line": known["line"],
     }
 
 
@@ -287,6 +316,7 @@ _LEARNED_FIELDS: tuple[tuple[str, str, type], ...] = (
     ("capabilities", "capabilities", dict),
     ("lifecycle", "lifecycle", str),
     ("retires_at", "retires_at", str),
+    ("line", "line", str),
 )
 
 

@@ -23,6 +23,7 @@ from app.upstream.transport import WayOut
 log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
+NO_CONNECTION = "no_connection"
 SECOND_ATTEMPT_AFTER_S = 0.25, 0.75
 """Between these, on the only connection there is: what breaks at once is often whole again at once."""
 Target = tuple[Connection, str]
@@ -193,11 +194,15 @@ def candidates(snapshot: ConfigSnapshot) -> list[Connection]:
     if not snapshot.enabled:
         raise IntegrationDisabled
     enabled = [c for c in snapshot.connections if c.enable]
+    if not enabled and snapshot.problems:
+        raise ServiceUnavailable(
+            f"No Anthropic connection can be used. {' '.join(snapshot.problems)}", code=NO_CONNECTION
+        )
     if not enabled:
         raise ServiceUnavailable(
             "No Anthropic connection is configured. Add a key on the admin page (/admin), or with POST /config/update "
             '{"ANTHROPIC_API_KEYS": ["sk-ant-…"]}.',
-            code="no_connection",
+            code=NO_CONNECTION,
         )
     return sorted(enabled, key=lambda c: (c.priority, -c.weight, c.index))
 

@@ -36,7 +36,7 @@ def running(module_gateway: Any, simulator: str) -> Gateway:
         ENABLE_ANTHROPIC_API="true",
         ANTHROPIC_API_KEYS="sk-ant-test-of-the-chat-api",
         ANTHROPIC_API_BASE_URLS=simulator,
-        MODEL_ALIASES='{"gpt-4o": "sim-text"}',
+        MODEL_ALIASES='{"gpt-4o": "sim-text", "gone": "claude-nope"}',
         WEB_CONCURRENCY="2",
     )
     return started
@@ -69,6 +69,7 @@ def test_the_sdk_lists_models(client: OpenAI) -> None:
     models = {m.id: m for m in client.models.list()}
     assert models["claude-opus-5-5"].owned_by == "anthropic"
     assert models["gpt-4o"].to_dict()["alias_of"] == "sim-text"
+    assert client.models.retrieve("GPT-4o").id == "gpt-4o"
     assert client.models.retrieve("anthropic/claude-opus-5.5").id == "claude-opus-5-5"
     assert client.models.retrieve("claude-haiku-4-5").id == "claude-haiku-4-5-20251001"
     with pytest.raises(openai.NotFoundError):
@@ -83,6 +84,15 @@ def test_anthropics_own_sdk_lists_models_on_the_same_path(running: Gateway) -> N
         assert models["claude-opus-5-5"].capabilities is not None
         found = client.models.retrieve("claude-haiku-4-5")
         assert (found.type, found.id, found.created_at.year) == ("model", "claude-haiku-4-5-20251001", 2025)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_that_anthropic_does_not_have_is_told_by_the_name_asked_for_too(running: Gateway, stream: bool) -> None:
+    refused = post(running, model="gone", stream=stream)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+    assert "The model `claude-nope`, which `gone` stands for, does not" in refused.json()["error"]["message"]
+    refused = post(running, model="claude-nope", stream=stream)
+    assert "The model `claude-nope` does not" in refused.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1//models", "/v1/models/", "/models"])

@@ -50,7 +50,7 @@ def test_it_is_told_where_each_value_comes_from(make_app):
 
 def test_a_change_answers_with_what_the_body_named(client):
     answer = update(client, {"COMPAT": "strict", "ENABLE_ANTHROPIC_API": True}).json
-    assert answer == {**PUBLIC, "ENABLE_ANTHROPIC_API": True, "COMPAT": "strict", "generation": 2}
+    assert answer == {**PUBLIC, "ENABLE_ANTHROPIC_API": True, "COMPAT": "strict", "warnings": [], "generation": 2}
 
 
 class TestAKeyStaysAtItsHost:
@@ -147,7 +147,7 @@ def test_a_flag_is_true_or_false(client, query):
 def test_a_part_of_the_document_can_be_changed_and_comes_back_masked(client):
     answer = update(client, {"ENABLE_ANTHROPIC_API": True, "ANTHROPIC_API_KEYS": [KEY]})
     expected = {**PUBLIC, "ENABLE_ANTHROPIC_API": True, "ANTHROPIC_API_KEYS": ["sk-ant-…wxyz"], "generation": 2}
-    assert (answer.status_code, answer.json) == (200, expected)
+    assert (answer.status_code, answer.json) == (200, {**expected, "warnings": []})
     assert client.get("/config").json == expected
     assert KEY not in answer.text
 
@@ -229,3 +229,16 @@ def test_an_admin_key_made_here_may_change_the_configuration(app):
     answer = app.test_client().post("/config/update", json={"COMPAT": "strict"}, headers={"x-api-key": secret})
     assert answer.status_code == 200
     assert audit.entries(app)[0].who == "key ci"
+
+
+def test_names_that_no_connection_lists_are_saved_with_a_warning_and_the_answer_can_be_posted_back(client):
+    wrong = {"MODEL_ALIASES": {"gpt-4o": "claude-sonet-5-5"}, "MODEL_ORDER": ["claude-opus-5-5", "claude-opos-5-5"]}
+    answer = update(client, wrong).json
+    assert {name: answer[name] for name in wrong} == wrong
+    assert answer["warnings"] == [
+        "No connection lists the model claude-sonet-5-5, which gpt-4o stands for. Did you mean claude-sonnet-5-5?",
+        "No connection lists the model claude-opos-5-5, which the order of models names. Did you mean claude-opus-5-5?",
+    ]
+    assert update(client, answer).json == answer
+    assert update(client, {"COMPAT": "strict"}).json["warnings"] == []
+    assert "warnings" not in client.get("/config").json

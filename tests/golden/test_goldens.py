@@ -31,7 +31,7 @@ from app.translate.chat.response import to_chat_completion
 from app.translate.chat.stream import StreamTranslator
 from app.translate.facts import facts_for
 from app.translate.translation import ReplyContext, Translation
-from app.upstream.catalogue import OVERLAY
+from app.upstream.names import OVERLAY
 
 HERE = Path(__file__).parent
 REQUESTS = sorted(path.name for path in (HERE / "request").iterdir())

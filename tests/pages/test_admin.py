@@ -5,9 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
+from flask import render_template
 
 from app.access import login_limits
 from app.errors import UpstreamError
+from app.pages.page import usage_examples
 from app.pages.trying import odd_key
 from app.storage import audit
 from app.storage.connections import to_connections
@@ -98,6 +100,14 @@ def test_a_key_that_cannot_be_made_keeps_what_was_typed(visitor):
         assert answer.status_code == 400
         assert set(form.errors) == {field}
         assert form.fields["owner"] == ["ops"]
+
+
+def test_a_key_for_a_model_that_nothing_lists_is_made_with_a_warning(visitor):
+    answer = visitor.post("/admin/keys", name="robot", models="claude-opus-5-5\r\nclaude-sonet-5-5")
+    page = told(answer)
+    assert "Your new key" in page
+    assert "claude-sonet-5-5, which the key may use. Did you mean claude-sonnet-5-5?" in page
+    assert "claude-opus-5-5, which" not in page
 
 
 def told(answer):
@@ -237,3 +247,57 @@ def test_a_key_that_is_plainly_another_one_gets_a_hint(url, key, hint):
     (connection,) = to_connections([(url, key)], {}, salt="", aliases={})
     assert hint in odd_key(connection)
     assert bool(hint) == bool(odd_key(connection))
+
+
+def test_a_key_of_the_environment_that_is_not_in_use_yet_is_not_asked_for_again(visitor):
+    config = visitor.app.extensions["dragoman"].config
+    assert "No Anthropic key is in use yet" in told(visitor.get("/admin/welcome/key"))
+    config.update({"ANTHROPIC_API_KEYS": ["sk-ant-x"]}, who="test")
+    assert "configured, but the integration is off" in told(visitor.get("/admin/welcome/key"))
+    visitor.post("/admin/enable", shown_at="/admin/welcome/key")
+    assert config.load().enabled
+    assert "will not be answered" not in told(visitor.get("/admin/welcome/key"))
+
+
+def test_an_undo_that_brings_back_a_connection_that_does_not_work_warns_as_saving_it_does(visitor, simulator):
+    config = visitor.app.extensions["dragoman"].config
+    urls = {"ANTHROPIC_API_BASE_URLS": [simulator]}
+    config.update({**urls, "ANTHROPIC_API_KEYS": ["sk-ant-invalid-key-of-the-tests"]}, who="bob")
+    config.update({"ANTHROPIC_API_KEYS": ["sk-ant-key-of-the-tests"]}, who="bob")
+    path = f"/admin/history/{config.history()[0].id}/restore"
+    visitor.post(path)
+    page = told(visitor.get("/admin/history"))
+    assert "They are back, but the connection does not work: 127.0.0.1" in page
+    assert "refused the key" in page
+    visitor.post(f"/admin/history/{config.history()[0].id}/restore")
+    page = told(visitor.get("/admin/history"))
+    assert "The earlier settings are back in force" in page
+    assert "They are back, but" not in page
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "lines"),
+    [
+        (
+            {},
+            "127.0.0.1:4117",
+            ["http://host.docker.internal:4117/v1", "HOST=0.0.0.0 make run", "opens port 4117", "-p 4117:4117."],
+        ),
+        (
+            {"port": 5000},
+            "localhost:5000",
+            ["http://host.docker.internal:5000/v1", "HOST=0.0.0.0 PORT=5000 make run", "opens port 5000"],
+        ),
+        ({"host": "0.0.0.0"}, "[::1]:8080", ["http://host.docker.internal:8080/v1", "-p 8080:4117."]),
+        ({"host": "0.0.0.0"}, "localhost", ["http://host.docker.internal/v1", "-p 80:4117."]),
+        ({}, "ai.example.org", []),
+    ],
+)
+def test_open_webui_in_docker_is_told_the_port_to_use_and_to_publish(make_app, settings, host, lines):
+    app = make_app(**settings)
+    with app.test_request_context("/admin/keys", base_url=f"http://{host}/"):
+        page = render_template("usage.html", **usage_examples("sk-dgm-x", None))
+    page = " ".join(re.sub(r"<[^>]+>", "", page).split())
+    assert [line for line in lines if line not in page] == []
+    assert ("make run" in page) == ("HOST=0.0.0.0" in " ".join(lines))
+    assert ("in Docker does not reach" in page) == bool(lines)

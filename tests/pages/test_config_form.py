@@ -162,7 +162,7 @@ def test_a_new_connection_that_does_not_work_is_saved_with_a_warning(visitor, co
     assert "Saved, but" not in visitor.get(PAGE).text
     assert visitor.post(PAGE, c0__key="sk-ant-invalid-key-of-the-tests").status_code == 303
     shown = visitor.get(PAGE).text
-    assert "Saved, but it does not work: 127.0.0.1" in shown
+    assert "Saved, but the connection does not work: 127.0.0.1" in shown
     assert "refused the key" in shown
     assert "Saved. It is in force" not in shown
 
@@ -247,3 +247,15 @@ def test_names_are_text_and_never_markup(visitor, config):
     for path in ("", "/config", "/keys", "/history", "/audit"):
         html = visitor.get(f"/admin{path}").text
         assert "<script>alert" not in html
+
+
+def test_names_of_models_that_nothing_lists_are_saved_with_a_warning(visitor, config):
+    saved = visitor.post(PAGE, MODEL_ORDER="claude-haiku-5-5\r\nclaude-sonet-5-5")
+    assert saved.status_code == 303
+    shown = visitor.get(PAGE).text
+    assert (
+        "Saved, but no connection lists the model claude-sonet-5-5, which the order of models names. "
+        "Did you mean claude-sonnet-5-5?" in shown
+    )
+    assert config.load().values["MODEL_ORDER"] == ["claude-haiku-5-5", "claude-sonet-5-5"]
+    assert "these come first in the list of models" in shown

@@ -169,3 +169,48 @@ def test_accounts_are_in_the_audit_log(app):
     accounts.create_first(app, "ann", "password of ann", ip="192.0.2.1")
     accounts.set_password(app, "ann", "new password of ann", who="ann")
     assert [entry.action for entry in audit.entries(app)] == ["admin.password", "admin.create"]
+
+
+def test_a_removed_accounts_sessions_end_at_once_and_are_not_those_of_the_next_account(app):
+    accounts.create_first(app, "ann", "password of ann")
+    bob = accounts.create(app, "bob", "password of bob", who="ann")
+    assert accounts.by_session_id(app, bob.session_id, "a session") == bob
+    accounts.remove(app, " bob ", who="ann")
+    assert accounts.by_session_id(app, bob.session_id, "a session") is None
+    assert accounts.verify(app, "bob", "password of bob") is None
+    newest = audit.entries(app)[0]
+    assert (newest.who, newest.action, newest.detail) == ("ann", "admin.remove", "bob")
+    again = accounts.create(app, "bob", "password of bob", who="ann")
+    assert again.session_id != bob.session_id
+    assert accounts.by_session_id(app, bob.session_id, "a session") is None
+
+
+def test_the_last_account_cannot_be_removed(app):
+    accounts.create_first(app, "ann", "password of ann")
+    with pytest.raises(NotFound):
+        accounts.remove(app, "bob", who="ann")
+    with pytest.raises(Conflict, match="ann is the only admin"):
+        accounts.remove(app, "ann", who="ann")
+    assert len(accounts.everyone(app)) == 1
+
+
+def test_of_many_removals_at_once_one_account_is_left(make):
+    apps = [make() for _ in range(4)]
+    names = [f"admin-{number}" for number in range(4)]
+    for name in names:
+        accounts.create(apps[0], name, "a good password", who="a test")
+    refused = []
+
+    def attempt(app, name):
+        try:
+            accounts.remove(app, name, who="a test")
+        except Conflict:
+            refused.append(name)
+
+    threads = [threading.Thread(target=attempt, args=pair) for pair in zip(apps, names, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [admin.username for admin in accounts.everyone(apps[0])] == refused
+    assert len(refused) == 1

@@ -88,6 +88,37 @@ def test_each_error_gets_the_status_type_and_code_that_clients_know(
     assert (made.status, made.type, made.code) == expected
 
 
+OUT_OF_CREDIT = "This gateway's Anthropic account has no credit left; its administrator must add some."
+AT_ITS_LIMIT = "This gateway's Anthropic account has reached its spend limit; its administrator can raise it."
+OVERLOADED = "Anthropic has more requests than it can serve at the moment; ask again in some seconds."
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "said", "more", "meaning"),
+    [
+        (400, "invalid_request_error", "Your credit balance is too low. Go to Plans & Billing.", {}, OUT_OF_CREDIT),
+        (402, "billing_error", "Your payment failed.", {}, OUT_OF_CREDIT),
+        (429, "rate_limit_error", "You have reached your API usage limits, until 2026-12-01.", {}, AT_ITS_LIMIT),
+        (429, "rate_limit_error", "Until 2026-12-01.", {"error_code": "spend_limit_reached"}, AT_ITS_LIMIT),
+        (402, "billing_error", "You have reached your spend limit.", {}, AT_ITS_LIMIT),
+        (529, "overloaded_error", "Overloaded", {}, OVERLOADED),
+        (200, "overloaded_error", "Overloaded", {}, OVERLOADED),
+    ],
+)
+def test_a_trouble_of_the_gateways_account_is_not_told_as_the_clients_and_anthropics_words_are_kept_for_the_admin(
+    status: int, kind: str, said: str, more: dict[str, str], meaning: str
+) -> None:
+    made = to_upstream_error(status, error(kind, said, **more), {})
+    assert made.message == f"{meaning} Anthropic says: {said}"
+    assert made.upstream is not None
+    assert made.upstream["message"] == said
+
+
+def test_where_anthropic_said_nothing_nothing_is_put_into_its_mouth() -> None:
+    assert to_upstream_error(529, None, {}).message == OVERLOADED
+    assert "Anthropic says" not in to_upstream_error(401, None, {}).message
+
+
 def test_keys_never_stand_in_a_message() -> None:
     made = to_upstream_error(400, error("invalid_request_error", "bad key sk-ant-api03-abcdefghijk"), {})
     assert "abcdefghijk" not in str(made.body())
@@ -99,7 +130,7 @@ def test_of_a_long_text_the_beginning_is_passed_on_and_no_part_of_a_key_at_its_e
         made = to_upstream_error(529, error("overloaded_error", text), {}, secrets=["own-secret-of-this-gateway"])
         assert made.upstream is not None
         for told in (made.message, made.upstream["message"]):
-            assert 1900 < len(told) < 2100
+            assert 1900 < len(told) < 2200
             assert "own" not in told
 
 

@@ -16,7 +16,7 @@ from app.translate.chat.stream import StreamTranslator
 from app.translate.facts import facts_for
 from app.translate.text_filters import JsonFilter
 from app.translate.translation import ReplyContext, Translation
-from app.upstream.catalogue import OVERLAY
+from app.upstream.names import OVERLAY
 
 HI: list[Any] = [{"role": "user", "content": "hi"}]
 TOOL_USE = {"role": "assistant", "content": [{"type": "tool_use", "id": "x", "name": "f", "input": {}}]}

@@ -17,7 +17,7 @@ from app.simulator.validator import validate
 from app.translate.chat.request import Options, to_message_params
 from app.translate.facts import facts_for
 from app.translate.translation import Translation
-from app.upstream.catalogue import OVERLAY
+from app.upstream.names import OVERLAY
 
 SIMULATED = catalogue()
 PNG = "data:image/jpg;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 20).decode()

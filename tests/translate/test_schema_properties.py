@@ -20,7 +20,7 @@ from app.translate.chat.stream import StreamTranslator
 from app.translate.facts import facts_for
 from app.translate.json_schema import modernised, with_names
 from app.translate.translation import Translation
-from app.upstream.catalogue import OVERLAY
+from app.upstream.names import OVERLAY
 from tests.json_schemas import NAMES, anything, object_schemas, schemas
 
 SIMULATED = catalogue()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event
 
 from app import start_background_work
-from app.errors import DatabaseUnavailable
+from app.errors import DatabaseUnavailable, ModelNotFound
 from app.storage.config import ConfigSnapshot
 from app.translate.facts import ModelFacts
 from app.translate.learning import Lesson
-from tests.conftest import CLIENT_KEY, AppMaker
+from app.upstream.catalogue import Catalogue, Route
+from tests.conftest import CLIENT_KEY, AppMaker, free_port
 
 MODEL = "claude-opus-5-5"
 
@@ -82,3 +85,120 @@ def test_the_operator_has_the_last_word_on_what_a_model_takes(make_app: AppMaker
     assert facts(config.snapshot).fast_mode is True
     changed = config.update({"ANTHROPIC_MODELS": [{"id": MODEL, "fast_mode": False}]}, who="a test")
     assert facts(changed).fast_mode is False
+
+
+@pytest.fixture
+def make_catalogue(make_app: AppMaker) -> Callable[..., tuple[Catalogue, ConfigSnapshot]]:
+    """With connections that answer nobody: what is listed is what we know by ourselves."""
+
+    def make(keys: int = 1, **values: Any) -> tuple[Catalogue, ConfigSnapshot]:
+        app = make_app()
+        started = {
+            "ENABLE_ANTHROPIC_API": True,
+            "ANTHROPIC_API_BASE_URLS": [f"http://127.0.0.1:{free_port()}"],
+            "ANTHROPIC_API_KEYS": [f"sk-ant-{number}" for number in range(keys)],
+        }
+        snapshot = app.extensions["dragoman"].config.update({**started, **values}, who="a test")
+        return app.extensions["dragoman.upstream"].catalogue, snapshot
+
+    return make
+
+
+def upstream_ids(route: Route) -> list[str]:
+    return [id for _, id in route.targets]
+
+
+@pytest.mark.parametrize(
+    ("asked", "model"),
+    [
+        ("Claude-Sonnet-5-5", "claude-sonnet-5-5"),
+        ("Anthropic/CLAUDE-opus-4.6", "claude-opus-4-6"),
+        ("GPT-4O", "claude-opus-5-5"),
+        ("anthropic/Gpt-4o", "claude-opus-5-5"),
+        ("gpt-4O", "claude-haiku-5-5"),
+        ("o3", "claude-sonnet-5-5"),
+        ("claude-Mine", "claude-Mine"),
+        ("claude-mine", "claude-mine"),
+        ("Claude-Mine", "claude-mine"),
+        ("Not-Listed-Anywhere", "Not-Listed-Anywhere"),
+    ],
+)
+def test_a_name_that_differs_from_a_listed_one_by_case_only_is_taken_and_an_exact_one_wins(
+    make_catalogue: Any, asked: str, model: str
+) -> None:
+    catalogue, snapshot = make_catalogue(
+        MODEL_ALIASES={"gpt-4O": "claude-haiku-5-5", "gpt-4o": "claude-opus-5-5", "O3": "Claude-Sonnet-5-5"},
+        ANTHROPIC_MODELS=[{"id": "claude-Mine"}, {"id": "claude-mine"}],
+    )
+    route = catalogue.route(asked, snapshot)
+    assert (route.model, upstream_ids(route)) == (model, [model])
+
+
+def test_prefixes_and_lists_of_a_connection_are_understood_in_any_case_too(make_catalogue: Any) -> None:
+    catalogue, snapshot = make_catalogue(keys=2, ANTHROPIC_API_CONFIGS={"0": {"prefix_id": "Team"}})
+    for asked in ("Team.claude-opus-4.6", "team.Claude-Opus-4-6"):
+        route = catalogue.route(asked, snapshot)
+        assert (route.model, upstream_ids(route)) == ("Team.claude-opus-4-6", ["claude-opus-4-6"])
+    both = {"0": {"prefix_id": "Team"}, "1": {"prefix_id": "team"}}
+    catalogue, snapshot = make_catalogue(keys=2, ANTHROPIC_API_CONFIGS=both)
+    assert [c.prefix_id for c in catalogue.route("team.claude-opus-5-5", snapshot).connections] == ["team"]
+    limited = {"0": {"model_ids": ["claude-opus-5-5", "vendor/claude-opus-4.6"]}}
+    catalogue, snapshot = make_catalogue(ANTHROPIC_API_CONFIGS=limited)
+    assert upstream_ids(catalogue.route("CLAUDE-opus-5.5", snapshot)) == ["claude-opus-5-5"]
+    assert upstream_ids(catalogue.route("Vendor/Claude-Opus-4.6", snapshot)) == ["vendor/claude-opus-4.6"]
+    with pytest.raises(ModelNotFound):
+        catalogue.route("claude-fable-5", snapshot)
+
+
+@pytest.mark.parametrize("asked", ["claude-opus-5-5", "Claude-Opus-5.5", "GPT-4o", "gpt-5"])
+def test_a_keys_models_count_however_they_are_written(make_catalogue: Any, asked: str) -> None:
+    catalogue, snapshot = make_catalogue(MODEL_ALIASES={"gpt-4o": "claude-opus-5-5", "gpt-5": "claude-haiku-5-5"})
+    allowed = ("Claude-Opus-5-5", "GPT-5")
+    assert catalogue.route(asked, snapshot, allowed).targets
+    assert {m["id"] for m in catalogue.models(snapshot, allowed)} == {"claude-opus-5-5", "gpt-4o", "gpt-5"}
+    with pytest.raises(ModelNotFound):
+        catalogue.route("claude-haiku-5-5", snapshot, allowed)
+
+
+def test_a_key_for_a_short_name_sees_and_may_use_the_dated_one(make_catalogue: Any) -> None:
+    catalogue, snapshot = make_catalogue()
+    allowed = ("claude-haiku-4-5",)
+    assert [m["id"] for m in catalogue.models(snapshot, allowed)] == ["claude-haiku-4-5-20251001"]
+    for asked in ("claude-haiku-4-5", "claude-haiku-4-5-20251001"):
+        assert upstream_ids(catalogue.route(asked, snapshot, allowed)) == [asked]
+
+
+def test_what_is_refused_is_told_by_the_name_asked_for_and_by_what_it_stands_for(make_catalogue: Any) -> None:
+    catalogue, snapshot = make_catalogue(
+        MODEL_ALIASES={"gpt-4o": "claude-fable-5"}, ANTHROPIC_API_CONFIGS={"0": {"model_ids": ["claude-opus-5-5"]}}
+    )
+    with pytest.raises(ModelNotFound, match="The model `claude-fable-5`, which `gpt-4o` stands for, does not exist"):
+        catalogue.route("gpt-4o", snapshot)
+    with pytest.raises(ModelNotFound, match="The model `claude-fable-5` does not exist"):
+        catalogue.route("claude-fable-5", snapshot)
+
+
+def test_an_alias_is_listed_also_when_its_model_is_not(make_catalogue: Any) -> None:
+    aliases = {"a": "claude-nope", "b": "claude-opus-5-5", "c": "claude-haiku-4-5", "d": "Claude-Opus-5-5"}
+    configs = {"0": {"model_ids": ["claude-opus-5-5"]}}
+    catalogue, snapshot = make_catalogue(MODEL_ALIASES=aliases, ANTHROPIC_API_CONFIGS=configs)
+    listed = {m["id"]: m for m in catalogue.models(snapshot)}
+    assert {alias: listed[alias]["alias_of"] for alias in aliases} == aliases
+    known = [listed[alias].get("max_tokens") for alias in aliases]
+    assert known == [None, 128_000, 64_000, 128_000]
+
+
+def test_the_list_begins_with_the_newest_sonnet_and_goes_on_with_the_newest_models(make_catalogue: Any) -> None:
+    catalogue, snapshot = make_catalogue(MODEL_ALIASES={"a-sonnet": "claude-sonnet-5-5"})
+    first, *others = catalogue.models(snapshot)
+    assert first["id"] == "claude-sonnet-5-5"
+    assert [m["created"] for m in others] == sorted((m["created"] for m in others), reverse=True)
+    assert "a-sonnet" in {m["id"] for m in others}
+
+
+def test_what_model_order_names_is_listed_first_in_that_order(make_catalogue: Any) -> None:
+    order = ["Claude-Haiku-5-5", "gpt-4o", "claude-nope", "claude-haiku-4-5", "claude-haiku-5-5"]
+    catalogue, snapshot = make_catalogue(MODEL_ORDER=order, MODEL_ALIASES={"GPT-4o": "claude-opus-5-5"})
+    ids = [m["id"] for m in catalogue.models(snapshot)]
+    assert ids[:4] == ["claude-haiku-5-5", "GPT-4o", "claude-haiku-4-5-20251001", "claude-sonnet-5-5"]
+    assert len(ids) == len(set(ids))

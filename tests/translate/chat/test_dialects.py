@@ -12,7 +12,7 @@ from app.translate.chat.explain import explained
 from app.translate.chat.request import Options, to_message_params
 from app.translate.facts import facts_for
 from app.translate.translation import Translation
-from app.upstream.catalogue import OVERLAY
+from app.upstream.names import OVERLAY
 
 HI: list[Any] = [{"role": "user", "content": "hi"}]
 SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}

@@ -15,7 +15,7 @@ from app.simulator.validator import validate
 from app.translate.chat.request import Options, to_message_params
 from app.translate.facts import facts_for
 from app.translate.translation import Translation
-from app.upstream.catalogue import OVERLAY
+from app.upstream.names import OVERLAY
 
 MODEL = "claude-sonnet-5"
 ASKED = {"type": "text", "text": "review"}

@@ -18,7 +18,7 @@ from app.translate.chat import memory
 from app.translate.chat.request import Options, to_message_params
 from app.translate.facts import facts_for
 from app.translate.translation import Translation
-from app.upstream.catalogue import OVERLAY
+from app.upstream.names import OVERLAY
 
 MODEL = "claude-sonnet-5"
 FIND = {"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {}}}}

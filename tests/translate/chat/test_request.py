@@ -13,7 +13,7 @@ from app.storage.validation import MODEL_FLAGS
 from app.translate.chat.request import Options, to_message_params
 from app.translate.facts import FLAGS, ModelFacts, facts_for, with_operator
 from app.translate.translation import API_VERSION, API_VERSION_WITH_SAMPLING, Translation
-from app.upstream.catalogue import OVERLAY
+from app.upstream.names import OVERLAY
 
 SUMMARIZED = {"type": "adaptive", "display": "summarized"}
 HI = [{"role": "user", "content": "hi"}]

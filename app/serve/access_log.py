@@ -1,0 +1,88 @@
+"""The access log: a line for each request, when its answer is made; of a stream, when that has ended.
+
+It names route, key and connection by what they are called in metrics and on the pages. Secrets, queries and what was
+said stand nowhere in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from flask import Flask, Response, g, request
+
+from app.storage.config import Connection
+
+log = logging.getLogger(__name__)
+_OFTEN = frozenset({"/healthz", "/readyz", "/metrics"})
+"""A balancer and Prometheus ask these all day: for LOG_LEVEL=DEBUG."""
+_ODD = re.compile(r"[^\x21-\x7e]")
+_CLIENT_GONE = 499
+"""What nginx logs where the client left before there was an answer."""
+
+
+class Stream(Protocol):
+    @property
+    def ending(self) -> str: ...
+
+    @property
+    def connection(self) -> Connection | None: ...
+
+
+def init_app(app: Flask) -> None:
+    """Call after metrics.init_app(), which notes when a request began. Views set g.model and g.connection, and
+    g.stream, a Stream, where the answer is one."""
+    if not app.extensions["dragoman"].settings.access_log:
+        return
+
+    @app.after_request
+    def answered(response: Response) -> Response:
+        level = _level()
+        if log.isEnabledFor(level):
+            noted = vars(_noted())
+            stream: Stream | None = noted.get("stream")
+            before, after, began_s = _asked(noted), _caller(noted), noted["began_s"]
+
+            def write(connection: Connection | None, end: str = "") -> None:
+                took_ms = round((time.monotonic() - began_s) * 1000)
+                id = "-" if connection is None else connection.id
+                log.log(level, f"{before} {response.status_code} {took_ms} ms {after} connection={id}{end}")
+
+            if stream is None:
+                write(noted.get("connection"))
+            else:  # what is to be closed is closed in this order: the stream knows by then how it ended
+                response.call_on_close(lambda: write(stream.connection, f" ended={stream.ending}"))
+        return response
+
+    @app.teardown_request
+    def unanswered(error: BaseException | None) -> None:
+        if error is not None:
+            answered(Response(status=_CLIENT_GONE))
+
+
+def _level() -> int:
+    return logging.DEBUG if request.path in _OFTEN else logging.INFO
+
+
+def _noted() -> Any:
+    """`g` itself: through its proxy each look costs a microsecond."""
+    return g._get_current_object()
+
+
+def _asked(noted: Mapping[str, Any]) -> str:
+    route = request.url_rule.rule if request.url_rule else "(no such route)"
+    return f"{noted.get('request_id', '-')}: {request.method} {route}"
+
+
+def _caller(noted: Mapping[str, Any]) -> str:
+    """Who asked, and for which model."""
+    caller = noted.get("caller")
+    key = caller.key if caller else None
+    who = "session" if caller and caller.username else "anonymous"
+    if key is not None:  # of a key of the environment the id is a hash, and the name its place there
+        who = key.name if key.id.startswith("env_") else key.id
+    model = noted.get("model")
+    return f"caller={who} model={_ODD.sub('?', model[:100]) if model else '-'}"
