@@ -63,10 +63,10 @@ class ConfigSnapshot:
     problems: tuple[str, ...] = ()
 
     @cached_property
-    def aliases(self) -> Mapping[str, str]:
-        """MODEL_ALIASES by their names, and by these in small letters where that is no other alias."""
-        aliases: Mapping[str, str] = self.values["MODEL_ALIASES"]
-        return {**{alias.lower(): model for alias, model in aliases.items()}, **aliases}
+    def alias_names(self) -> Mapping[str, str]:
+        """The names of MODEL_ALIASES by themselves, and by these in small letters where that is no other alias."""
+        names = [*self.values["MODEL_ALIASES"]]
+        return {**{name.lower(): name for name in names}, **{name: name for name in names}}
 
 
 @dataclass(frozen=True)

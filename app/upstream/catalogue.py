@@ -108,7 +108,9 @@ class Catalogue:
         """Raises ModelNotFound for a model that a connection's model_ids or the key's own list leave out."""
         in_use = candidates(snapshot)
         alias = alias_in(requested, snapshot)
-        asked = requested if alias is None else snapshot.aliases[alias]
+        if alias is not None and not requested.endswith(alias) and self._is_listed(requested, in_use, snapshot):
+            alias = None  # of the names that differ by case only the one that is asked for exactly
+        asked = requested if alias is None else snapshot.values["MODEL_ALIASES"][alias]
         model = bare_name(asked) if alias is None else asked
         # A name with a connection's prefix is meant for that one; others would take it for a model they do not know.
         prefixed = [c for c in in_use if c.prefix_id and model.startswith(f"{c.prefix_id}.")]
@@ -134,6 +136,9 @@ class Catalogue:
                 model = spelling[name]
                 break
         return model if not connection.model_ids or model in connection.model_ids else None
+
+    def _is_listed(self, name: str, connections: Iterable[Connection], snapshot: ConfigSnapshot) -> bool:
+        return any(self._spelling(connection, snapshot).get(name) == name for connection in connections)
 
     def _spelling(self, connection: Connection, snapshot: ConfigSnapshot) -> Mapping[str, str]:
         """The ids that are known at a connection by themselves, and in small letters where that is no other id."""

@@ -34,7 +34,8 @@ Learned = Callable[[Connection], Collection[str]]
 def alias_in(requested: str, snapshot: ConfigSnapshot) -> str | None:
     """The admin's alias that a client means, None if it means none."""
     bare = _PROVIDER_PREFIX.sub("", requested)
-    return next((n for n in (requested, bare, requested.lower(), bare.lower()) if n in snapshot.aliases), None)
+    known = snapshot.alias_names
+    return next((known[n] for n in (requested, bare, requested.lower(), bare.lower()) if n in known), None)
 
 
 def bare_name(model: str) -> str:

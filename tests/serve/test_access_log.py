@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 from flask import Flask
 
 from app.storage import accounts
 from tests.conftest import ADMIN, CLIENT, AppMaker, Gateway, GatewayMaker, free_port, wait_for
-from tests.traffic import ask
 
 LINE = re.compile(
     r"(?P<request>req_gw_\w+): (?P<method>[A-Z]+) (?P<route>.+) (?P<status>\d+) (?P<ms>\d+) ms "
@@ -123,30 +122,39 @@ def test_an_answer_names_its_model_and_connection(running: Gateway) -> None:
     assert re.fullmatch(r"conn_\w{20}", line["connection"])
 
 
+HI = [{"role": "user", "content": "hi"}]
+
+
 @pytest.mark.parametrize(
-    ("model", "leave_after_s", "ended"),
+    ("model", "leaves", "ended"),
     [
-        ("sim-text:tokens=20,gap_ms=20", None, "complete"),
-        ("sim-error-midstream-6:gap_ms=20", None, "overloaded"),
-        ("sim-text:tokens=500,gap_ms=20", 1.0, "client_gone"),
+        ("sim-text:tokens=20,gap_ms=20", False, "complete"),
+        ("sim-error-midstream-6:gap_ms=20", False, "overloaded"),
+        ("sim-text:tokens=500,gap_ms=20", True, "client_gone"),
     ],
 )
 def test_the_line_of_a_stream_comes_when_it_has_ended_and_says_how(
-    running: Gateway, model: str, leave_after_s: float | None, ended: str
+    running: Gateway, model: str, leaves: bool, ended: str
 ) -> None:
-    url = f"{running.url}/v1/chat/completions"
-    outcome = asyncio.run(ask(url, model, leave_after_s=leave_after_s, headers=CLIENT))
-    line = line_of(running, outcome.headers["x-gateway-request-id"])
+    asked = {"model": model, "messages": HI, "stream": True}
+    with running.post("/v1/chat/completions", asked, headers=CLIENT, stream=True) as answer:
+        id = answer.headers["x-gateway-request-id"]
+        pieces = answer.iter_content(None)
+        next(pieces)
+        assert f"{id}: POST" not in running.log
+        for _ in () if leaves else pieces:
+            pass
+    line = line_of(running, id)
     assert (line["status"], line["model"], line["ended"]) == ("200", model, ended)
     assert line["connection"].startswith("conn_")
-    assert int(line["ms"]) >= 100
+    assert leaves or int(line["ms"]) >= 100
 
 
 def test_a_client_that_leaves_before_its_answer_is_made_has_a_line_too(running: Gateway) -> None:
-    before = running.log.count(" 499 ")
-    model = "sim-text:tokens=200,gap_ms=50"
-    asyncio.run(ask(f"{running.url}/v1/chat/completions", model, stream=False, leave_after_s=0.5, headers=CLIENT))
-    wait_for(lambda: running.log.count(" 499 ") == before + 1, what="the line of a client that has left")
+    asked = {"model": "sim-text:tokens=200,gap_ms=50", "messages": HI}
+    with pytest.raises(requests.Timeout):
+        running.post("/v1/chat/completions", asked, headers=CLIENT, timeout=0.5)
+    wait_for(lambda: " 499 " in running.log, what="the line of a client that has left")
     (line,) = [text for text in running.log.splitlines() if " 499 " in text]
     assert "POST /v1/chat/completions 499 " in line
-    assert f"caller=GATEWAY_API_KEYS[0] model={model} connection=-" in line
+    assert f"caller=GATEWAY_API_KEYS[0] model={asked['model']} connection=-" in line

@@ -120,6 +120,9 @@ def upstream_ids(route: Route) -> list[str]:
         ("claude-Mine", "claude-Mine"),
         ("claude-mine", "claude-mine"),
         ("Claude-Mine", "claude-mine"),
+        ("claude-opus-4-7", "claude-sonnet-5-5"),
+        ("claude-opus-4-8", "claude-opus-4-8"),
+        ("Claude-Opus-4-8", "claude-haiku-5-5"),
         ("Not-Listed-Anywhere", "Not-Listed-Anywhere"),
     ],
 )
@@ -127,7 +130,13 @@ def test_a_name_that_differs_from_a_listed_one_by_case_only_is_taken_and_an_exac
     make_catalogue: Any, asked: str, model: str
 ) -> None:
     catalogue, snapshot = make_catalogue(
-        MODEL_ALIASES={"gpt-4O": "claude-haiku-5-5", "gpt-4o": "claude-opus-5-5", "O3": "Claude-Sonnet-5-5"},
+        MODEL_ALIASES={
+            "gpt-4O": "claude-haiku-5-5",
+            "gpt-4o": "claude-opus-5-5",
+            "O3": "Claude-Sonnet-5-5",
+            "Claude-Opus-4-8": "claude-haiku-5-5",
+            "claude-opus-4-7": "claude-sonnet-5-5",
+        },
         ANTHROPIC_MODELS=[{"id": "claude-Mine"}, {"id": "claude-mine"}],
     )
     route = catalogue.route(asked, snapshot)
