@@ -277,7 +277,7 @@ BAD_BODIES = [
     (b"[]", 400, None),
     (b'"x"', 400, None),
     (b"\xff\xfe{}", 400, None),
-    (b'{"model": "\\ud800", "messages": []}', 400, None),
+    (b'{"model": "\\ud800", "messages": []}', 400, "messages"),
     (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, 400, None),
     (b'{"model":"m","messages":' + b"[" * 201 + b"]" * 201 + b"}", 400, None),
     (b'{"model":"m","messages":[{"role":"user","content":NaN}]}', 400, None),
