@@ -43,11 +43,12 @@ def _wanted(task: str) -> dict[str, Any]:
 
 def _filled(example: dict[str, Any], said: str) -> dict[str, Any]:
     words = _WORD.findall(said) or ["Chat"]
+    matter = max(words, key=len)
     lists = {
-        "tags": ["General", words[0].capitalize()],
+        "tags": ["General", matter.capitalize()],
         "queries": [" ".join(words[:8])],
         "follow_ups": [
-            f"Can you say more about {words[0].lower()}?",
+            f"Can you say more about {matter.lower()}?",
             "What would an example look like?",
             "What should I read next?",
         ],

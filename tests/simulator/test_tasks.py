@@ -33,7 +33,7 @@ def test_a_title_is_a_few_words_of_the_chat() -> None:
 
 
 def test_tags_are_a_list_of_words() -> None:
-    assert answered(TAGS) == {"tags": ["General", "How"]}
+    assert answered(TAGS) == {"tags": ["General", "Bread"]}
 
 
 def test_follow_ups_are_questions() -> None:
