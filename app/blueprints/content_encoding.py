@@ -13,6 +13,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+_MOST_CODINGS = 2
 _LARGEST_WINDOW_LOG = 23  # 8 MB, https://www.rfc-editor.org/rfc/rfc9659
 
 
@@ -21,7 +22,12 @@ def decoded(raw: bytes, encodings: str, limit: int) -> bytes:
 
     Raises UnsupportedMediaType for a coding that is not known, InvalidRequest for what is not coded so.
     """
-    for name in reversed([part.strip().lower() for part in encodings.split(",")]):
+    names = [part.strip().lower() for part in encodings.split(",")]
+    if len(names) > _MOST_CODINGS:
+        raise UnsupportedMediaType(
+            f"Content-Encoding names {len(names)} codings; at most {_MOST_CODINGS} are taken.", param="Content-Encoding"
+        )
+    for name in reversed(names):
         if name in ("", "identity"):
             continue
         decode = _DECODERS.get(name)

@@ -40,6 +40,8 @@ class MessageAccumulator:
                 self._delta(event["index"], event["delta"])
             case "content_block_start":
                 block = dict(event["content_block"])
+                if block.get("citations"):
+                    block["citations"] = list(block["citations"])  # those of its deltas go to it
                 self._blocks[event["index"]] = block
                 self._pieces[event["index"]] = {}
                 self.message["content"].append(block)
@@ -67,7 +69,9 @@ class MessageAccumulator:
             pieces.setdefault(field, []).append(delta[field])
         elif kind == "citations_delta":
             block = self._blocks[index]
-            block["citations"] = [*(block.get("citations") or []), delta["citation"]]
+            if not block.get("citations"):
+                block["citations"] = []
+            block["citations"].append(delta["citation"])
 
     def _stop(self, index: int) -> None:
         block = self._blocks.get(index)

@@ -58,11 +58,15 @@ def _control(ttl: str | None) -> Control:
     return {"type": "ephemeral", "ttl": ttl} if ttl else {"type": "ephemeral"}
 
 
+def takes_breakpoint(block: Mapping[str, Any]) -> bool:
+    return block.get("type") not in THINKING
+
+
 def mark_last(blocks: list[dict[str, Any]], control: Control | None) -> None:
     """A message's own breakpoint stands on its last block; thinking takes none."""
     if control is None:
         return
-    last = next((block for block in reversed(blocks) if block.get("type") not in THINKING), None)
+    last = next(filter(takes_breakpoint, reversed(blocks)), None)
     if last is not None:
         last["cache_control"] = control
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
-import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from app.errors import UntranslatableRequest, shown
-from app.translate.caching import mark_last, to_cache_control
+from app.translate import exact_json
+from app.translate.caching import mark_last, takes_breakpoint, to_cache_control
 from app.translate.native import FILES_BETA, IN_ASSISTANT, IN_USER, SERVER_CALLS, to_native_block
 from app.translate.notes import Notes
 from app.translate.tools import to_tool_input
@@ -41,7 +41,6 @@ _BYTE_ORDER_MARKS = (  # that of UTF-32 begins with that of UTF-16
 )
 _WINDOWS = "windows-1252"
 _URL_SAFE = str.maketrans("-_", "+/")
-_WHITESPACE = re.compile(r"\s+")
 
 
 def is_blank(text: str) -> bool:
@@ -76,11 +75,13 @@ def to_result_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
 def _without_blanks(blocks: list[Block]) -> list[Block]:
     """The breakpoint of a block that is left out moves to the one before it."""
     kept: list[Block] = []
+    marked: list[Block] = []
     for block in blocks:
         if block["type"] != "text" or not is_blank(block["text"]):
             kept.append(block)
+            marked = [block] if takes_breakpoint(block) else marked
         elif "cache_control" in block:
-            mark_last(kept, block["cache_control"])
+            mark_last(marked, block["cache_control"])
     return kept
 
 
@@ -97,20 +98,33 @@ def _to_blocks(content: Any, param: str, parts: Mapping[str, Part], where: str, 
         )
         return []
     blocks: list[Block] = []
+    marked: list[Block] = []
+    """The last one that takes a breakpoint."""
     lost: set[str] = set()
     for i, part in enumerate(content):
+        notes.pause()
         path = f"{param}[{i}]"
         try:
             block = _to_block(part, path, parts, where, notes)
         except UntranslatableRequest as fault:
             notes.forgive(fault)
             block = None
-            lost |= _ids_of(part)
+            lost |= _ids_of(part) if parts is _ASSISTANT_PARTS else set()
         if block is not None:
             blocks.append(block)
+            marked = [block] if takes_breakpoint(block) else marked
         if isinstance(part, dict):
-            mark_last(blocks if block is None else [block], to_cache_control(part, path))
+            mark_last(marked if block is None else [block], control_of(part, path, notes))
     return [block for block in blocks if not _ids_of(block) & lost] if lost else blocks
+
+
+def control_of(holder: Mapping[str, Any], path: str, notes: Notes) -> dict[str, Any] | None:
+    """The breakpoint of a message or a part; one in the history that is none is left out."""
+    try:
+        return to_cache_control(holder, path)
+    except UntranslatableRequest as fault:
+        notes.forgive(fault)
+        return None
 
 
 def _to_block(part: Any, path: str, parts: Mapping[str, Part], where: str, notes: Notes) -> Block | None:
@@ -150,7 +164,9 @@ def _text_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
 def _assistant_text_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
     block = _text_part(part, path, notes)
     citations = part.get("citations")
-    return {**block, "citations": citations} if isinstance(citations, list) and citations else block
+    if not isinstance(citations, list) or not citations or not all(isinstance(each, dict) for each in citations):
+        return block
+    return {**block, "citations": citations}
 
 
 def _refusal_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
@@ -331,7 +347,9 @@ def _clean_base64(payload: str, param: str) -> tuple[str, bytes]:
     data = payload
     if "%" in data:
         data = urllib.parse.unquote(data)
-    data = _WHITESPACE.sub("", data).translate(_URL_SAFE).rstrip("=")
+    data = "".join(data.split()).rstrip("=")
+    if "-" in data or "_" in data:
+        data = data.translate(_URL_SAFE)
     data += "=" * (-len(data) % 4)
     try:
         return data, base64.b64decode(data, validate=True)
@@ -416,6 +434,8 @@ def _attachment_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block 
 def to_result_content(content: Any, param: str, notes: Notes) -> Block:
     """`content` of a tool_result block, and its breakpoint: one within a result is one behind it. Empty where there is
     none."""
+    if isinstance(content, dict | int | float):  # a program's result as it is, where its text is asked for
+        content = exact_json.dumps(content).decode()
     if isinstance(content, str):
         return {} if is_blank(content) else {"content": content}
     made: Block = {}

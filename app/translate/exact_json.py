@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from typing import Any
 
@@ -33,9 +34,16 @@ def loads_as_meant(text: str) -> Any:
     Raises ValueError.
     """
     try:
-        return json.loads(text, strict=False, parse_constant=_refused)
+        return json.loads(text, strict=False, parse_constant=_refused, parse_float=_finite)
     except RecursionError:
         raise ValueError("too deep") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
 
 
 def _refused(constant: str) -> Any:
@@ -52,7 +60,7 @@ def dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def whole_number(value: Any) -> int | None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+MOST_TOKENS = 10**9
+"""What a model says it takes or writes beyond that is nonsense."""
 _SNAPSHOT_DATE = re.compile(r"-\d{8}$")
 
 
@@ -82,8 +84,10 @@ def with_upstream(facts: ModelFacts, info: Mapping[str, Any]) -> ModelFacts:
     https://docs.anthropic.com/en/api/models-list
     """
     known: dict[str, Any] = {}
-    for name, kind in (("display_name", str), ("max_input_tokens", int), ("max_tokens", int)):
-        if isinstance(info.get(name), kind) and info[name]:
+    if isinstance(info.get("display_name"), str) and info["display_name"]:
+        known["display_name"] = info["display_name"]
+    for name in ("max_input_tokens", "max_tokens"):
+        if type(info.get(name)) is int and 0 < info[name] <= MOST_TOKENS:
             known[name] = info[name]
     capabilities = _object(info.get("capabilities"))
     types = _object(_object(capabilities.get("thinking")).get("types"))

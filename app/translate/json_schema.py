@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from app.translate import exact_json
+from app.translate.pause import Pause, no_pause
 
 Schema = dict[str, Any]
 Renamed = dict[str, str]
@@ -39,16 +40,17 @@ class Modernised:
     lost: tuple[str, ...]
 
 
-def modernised(schema: Mapping[str, Any]) -> Modernised:
+def modernised(schema: Mapping[str, Any], pause: Pause = no_pause) -> Modernised:
     """What has become of a tool's schema. It is shared and not to be changed: clients send the same tools with each
     request, so it is made once for the latest ones."""
     written = exact_json.dumps(schema)
-    return _kept(written) if len(written) <= _LONGEST_KEPT else _modernised(schema)
+    return _kept(written) if len(written) <= _LONGEST_KEPT else _modernised(schema, pause)
 
 
-def without_renaming(schema: Mapping[str, Any]) -> Schema:
+def without_renaming(schema: Mapping[str, Any], pause: Pause = no_pause) -> Modernised:
     """The same for a schema in whose place Claude takes any names."""
-    return _Moderniser(schema, renames=False).schema
+    made = _Moderniser(schema, pause, renames=False)
+    return Modernised(made.schema, {}, tuple(made.lost))
 
 
 _LONGEST_KEPT = 4096
@@ -57,16 +59,17 @@ _MOST_KEPT = 1000
 
 @lru_cache(_MOST_KEPT)
 def _kept(written: bytes) -> Modernised:
-    return _modernised(exact_json.loads(written.decode()))
+    return _modernised(exact_json.loads(written.decode()), no_pause)
 
 
-def _modernised(schema: Mapping[str, Any]) -> Modernised:
-    made = _Moderniser(schema)
+def _modernised(schema: Mapping[str, Any], pause: Pause) -> Modernised:
+    made = _Moderniser(schema, pause)
     return Modernised(made.schema, made.renamed, tuple(made.lost))
 
 
 class _Moderniser:
-    def __init__(self, schema: Mapping[str, Any], *, renames: bool = True) -> None:
+    def __init__(self, schema: Mapping[str, Any], pause: Pause, *, renames: bool = True) -> None:
+        self._pause = pause
         self.renamed: Renamed = {}
         self.lost: dict[str, None] = {}
         self._renames = renames
@@ -87,6 +90,7 @@ class _Moderniser:
         return None
 
     def _node(self, node: Mapping[str, Any]) -> Schema:
+        self._pause()
         made: Schema = {}
         for key, value in node.items():
             keyword = _KEYWORDS.get(key)
@@ -117,6 +121,8 @@ class _Moderniser:
             places = self._list(items)
             if places:
                 made["prefixItems"] = places
+            elif items:
+                self.lost["items"] = None
             rest = self._schema(node.get("additionalItems"))
             if rest is not None:
                 made["items"] = rest
@@ -132,6 +138,8 @@ class _Moderniser:
                 made.setdefault("dependentRequired", {})[self.name(name)] = names
             elif (part := self._schema(needed)) is not None:
                 made.setdefault("dependentSchemas", {})[self.name(name)] = part
+            else:
+                self.lost["dependencies"] = None
 
     def name(self, name: str) -> str:
         """What Claude knows a property as."""
@@ -141,11 +149,9 @@ class _Moderniser:
         if known is None:
             if self._taken is None:
                 self._taken = set(_property_names(self._root))
-            digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-            known = f"{_NOT_IN_NAME.sub('_', name)[:57]}_{digest[:6]}"
+            known = known_name(name)
             while known in self._taken:
-                digest = hashlib.sha256(digest.encode()).hexdigest()
-                known = f"{known[:57]}_{digest[:6]}"
+                known = known_name(f" {known}")
             self._taken.add(known)
             self.renamed[name] = known
         return known
@@ -153,12 +159,25 @@ class _Moderniser:
     def _map(self, value: Any) -> Schema | None:
         if not isinstance(value, dict):
             return None
-        found = {name: self._schema(part) for name, part in value.items()}
-        return {name: {} if part is None else part for name, part in found.items()}
+        found: Schema = {}
+        for name, part in value.items():
+            made = self._schema(part)
+            if made is None and isinstance(part, str):
+                made = {"description": part}  # a shorthand, too: what it is for
+            elif made is None and part is not None:
+                self.lost[name] = None
+            found[name] = {} if made is None else made
+        return found
 
     def _pattern_properties(self, value: Any) -> Schema | None:
         found = self._map(value)
         return None if found is None or not all(map(_is_regex, found)) else found
+
+    def _property_names(self, value: Any) -> Any:
+        made = self._schema(value)
+        if isinstance(made, dict) and isinstance(made.get("enum"), list):
+            made["enum"] = [self.name(name) if isinstance(name, str) else name for name in made["enum"]]
+        return made
 
     def _properties(self, value: Any) -> Schema | None:
         found = self._map(value)
@@ -171,13 +190,20 @@ class _Moderniser:
         return {"title": name, **part}
 
     def _list(self, value: Any) -> list[Any] | None:
-        parts = [self._schema(part) for part in value] if isinstance(value, list) else []
-        return [part for part in parts if part is not None] or None
+        if not isinstance(value, list):
+            return None
+        parts = [part for part in map(self._schema, value) if part is not None]
+        if parts and len(parts) < len(value):
+            self.lost["a part of a list of schemas"] = None
+        return parts or None
 
     def _names(self, value: Any) -> list[str] | None:
         if not isinstance(value, list):
             return None
-        return list(dict.fromkeys(self.name(name) for name in value if isinstance(name, str)))
+        names = [name for name in value if isinstance(name, str)]
+        if len(names) < len(value):
+            self.lost["a name"] = None
+        return list(dict.fromkeys(map(self.name, names)))
 
     def _dependent_names(self, value: Any) -> Schema | None:
         if not isinstance(value, dict):
@@ -194,10 +220,10 @@ class _Moderniser:
             kind = value.lower()
             return kind if kind in TYPES else None
         listed = value if isinstance(value, list) else []
-        known = list(dict.fromkeys(kind.lower() for kind in listed if isinstance(kind, str) and kind.lower() in TYPES))
-        if len(known) < len(listed):
+        known = [kind.lower() for kind in listed if isinstance(kind, str) and kind.lower() in TYPES]
+        if known and len(known) < len(listed):
             self.lost["type"] = None
-        return known or None
+        return list(dict.fromkeys(known)) or None
 
     def _reference(self, value: Any) -> str | None:
         """A pointer leads through names that may have changed."""
@@ -256,6 +282,23 @@ def with_names(value: Any, names: Mapping[str, str]) -> Any:
     return value
 
 
+def known_name(name: str) -> str:
+    """What a property of this name is called where Claude refuses it, but for one that is called so itself."""
+    if _NAME.fullmatch(name):
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{_NOT_IN_NAME.sub('_', name)[:57]}_{digest[:6]}"
+
+
+def with_known_names(value: Any) -> Any:
+    """A JSON value with all names as Claude may know them, whichever of them were altered: for comparing."""
+    if isinstance(value, dict):
+        return {known_name(key): with_known_names(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [with_known_names(inner) for inner in value]
+    return value
+
+
 Keyword = Callable[[_Moderniser, Any], Any]
 
 
@@ -308,8 +351,9 @@ _KEYWORDS: Mapping[str, Keyword] = {
     "dependentSchemas": _Moderniser._dependent_schemas,
     **dict.fromkeys(("$defs", "definitions"), _Moderniser._map),
     "patternProperties": _Moderniser._pattern_properties,
+    "propertyNames": _Moderniser._property_names,
     **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), _Moderniser._list),
-    **dict.fromkeys(("items", "contains", "additionalProperties", "propertyNames"), _Moderniser._schema),
+    **dict.fromkeys(("items", "contains", "additionalProperties"), _Moderniser._schema),
     **dict.fromkeys(("unevaluatedItems", "unevaluatedProperties", "contentSchema"), _Moderniser._schema),
     **dict.fromkeys(("not", "if", "then", "else"), _Moderniser._schema),
 }

@@ -63,6 +63,10 @@ def to_native_block(part: Mapping[str, Any], path: str, notes: Notes) -> dict[st
                 param=f"{path}.{name}",
                 code="invalid_type" if part.get(name) else "missing_required_parameter",
             )
+    source = part.get("source")
+    if isinstance(source, dict) and not isinstance(source.get("type"), str):
+        param = f"{path}.source.type"
+        raise UntranslatableRequest(f"{param} must be a string.", param=param, code="missing_required_parameter")
     note_betas(part, notes)
     return {name: value for name, value in part.items() if name not in _NOT_ITS_OWN}
 

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass
 
 from app.errors import UntranslatableRequest
+from app.translate.pause import Pause, no_pause
 from app.translate.warnings import AT_THE_HEAD
 
 
@@ -20,9 +21,10 @@ class Note:
 
 class Notes:
     """Collects warnings for `x-gateway-warnings`; in strict mode each becomes a 400.
-    `betas` are the names for the header `anthropic-beta`."""
+    `betas` are the names for the header `anthropic-beta`. `pause` is for whoever walks what may be long."""
 
-    def __init__(self, *, strict: bool = False) -> None:
+    def __init__(self, *, strict: bool = False, pause: Pause = no_pause) -> None:
+        self.pause = pause
         self._strict = strict
         self._forgives = False
         self._warnings: dict[tuple[str, str], Note] = {}

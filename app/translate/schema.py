@@ -9,7 +9,7 @@ https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.translate import exact_json
@@ -204,29 +204,39 @@ class _Normaliser:
 
     def _merged(self, node: Schema, path: str) -> Schema:
         """allOf as one schema; parts that disagree cannot be merged."""
-        merged = {key: value for key, value in node.items() if key != "allOf"}
-        parts = node["allOf"]
-        if not isinstance(parts, list):
-            raise Inexpressible(path, "allOf is not an array")
-        for part in parts:
-            if isinstance(part, dict) and "$ref" in part:
-                self._definition(part["$ref"], path)
-                part = {**self._target(part["$ref"], path), **{k: v for k, v in part.items() if k != "$ref"}}
-            if not isinstance(part, dict):
-                raise Inexpressible(path, "a schema that admits anything or nothing")
+        merged: Schema = {}
+        required: dict[str, None] = {}
+        properties: Schema = {}
+        for part in self._parts(node, path):
             for key, value in part.items():
-                merged[key] = self._joined(key, merged[key], value, path) if key in merged else value
+                if key == "required" and isinstance(value, list) and all(isinstance(name, str) for name in value):
+                    required.update(dict.fromkeys(value))
+                elif key == "properties" and isinstance(value, dict):
+                    for name, inner in value.items():
+                        if properties.setdefault(name, inner) != inner:
+                            raise Inexpressible(path, f"the parts of allOf disagree on {key}")
+                    merged[key] = properties
+                elif merged.setdefault(key, value) != value and key not in ("title", "description", "default"):
+                    raise Inexpressible(path, f"the parts of allOf disagree on {key}")
+        if required:
+            merged["required"] = list(required)
         return merged
 
-    def _joined(self, key: str, one: Any, other: Any, path: str) -> Any:
-        if one == other or key in ("title", "description", "default"):
-            return one
-        if key == "required" and isinstance(one, list) and isinstance(other, list):
-            return [*one, *(name for name in other if name not in one)]
-        both = isinstance(one, dict) and isinstance(other, dict)
-        if key == "properties" and both and all(one[name] == other[name] for name in one.keys() & other.keys()):
-            return {**one, **other}
-        raise Inexpressible(path, f"the parts of allOf disagree on {key}")
+    def _parts(self, node: Schema, path: str) -> Iterator[Schema]:
+        """The schema's own words, then those of its allOf; what is referred to twice says nothing new."""
+        yield {key: value for key, value in node.items() if key != "allOf"}
+        if not isinstance(node["allOf"], list):
+            raise Inexpressible(path, "allOf is not an array")
+        known: set[str] = set()
+        for part in node["allOf"]:
+            if not isinstance(part, dict):
+                raise Inexpressible(path, "a schema that admits anything or nothing")
+            if "$ref" in part:
+                self._definition(part["$ref"], path)
+                if part["$ref"] not in known:
+                    known.add(part["$ref"])
+                    yield self._target(part["$ref"], path)
+            yield {key: value for key, value in part.items() if key != "$ref"}
 
     def _types(self, node: Schema, path: str) -> list[str]:
         types = node.get("type")

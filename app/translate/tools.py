@@ -123,7 +123,7 @@ def _parsed(arguments: Any, param: str, notes: Notes) -> Any:
         text = value.strip()
         if not text:
             return None
-        if text.startswith("{}{"):  # left in histories by gateways that sent an empty object before the real one
+        while text.startswith("{}{"):  # left in histories by gateways that sent an empty object before the real one
             text = text[2:]
         try:
             value = _loaded(text, param, notes)
@@ -169,12 +169,13 @@ def is_deeper_than(value: Any, limit: int) -> bool:
 
 @dataclass(frozen=True)
 class Tools:
-    """`tools` as they go upstream; `custom` holds the upstream names of OpenAI's custom tools, `hosted` the name of
-    each tool that Anthropic runs by what the client calls its type."""
+    """`tools` as they go upstream and their `names`; `custom` holds the upstream names of OpenAI's custom tools,
+    `hosted` the name of each tool that Anthropic runs by what the client calls its type."""
 
     tools: list[Tool]
     custom: frozenset[str] = frozenset()
     hosted: Mapping[str, str] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
 
 
 def to_tools(tools: Any, names: ToolNames, facts: ModelFacts, notes: Notes, *, enforces: bool = True) -> Tools:
@@ -185,6 +186,7 @@ def to_tools(tools: Any, names: ToolNames, facts: ModelFacts, notes: Notes, *, e
     hosted: dict[str, str] = {}
     budget = StrictBudget(enforces and facts.structured_outputs)
     for i, tool in enumerate(_list_of_tools(tools)):
+        notes.pause()
         path = f"tools[{i}]"
         if not isinstance(tool, dict):
             raise UntranslatableRequest(f"{path} must be an object.", param=path, code="invalid_type")
@@ -219,7 +221,7 @@ def to_tools(tools: Any, names: ToolNames, facts: ModelFacts, notes: Notes, *, e
             taken.add(made["name"])
         mark_last([made], to_cache_control(tool, path))
         translated.append(made)
-    return Tools(translated, frozenset(custom), hosted)
+    return Tools(translated, frozenset(custom), hosted, frozenset(taken))
 
 
 def _kind_of(tool: Mapping[str, Any], path: str) -> Any:
@@ -301,6 +303,8 @@ def _to_function(tool: Mapping[str, Any], path: str, names: ToolNames, budget: S
         else:
             made.update(input_schema=enforced, strict=True)
     _copy_extensions(made, (tool, path), (function, inner))
+    if renamed and "input_examples" in made:
+        made["input_examples"] = with_names(made["input_examples"], renamed)
     mark_last([made], to_cache_control(function, inner))
     return made
 
@@ -375,8 +379,10 @@ def _input_schema(parameters: Any, param: str, notes: Notes) -> tuple[dict[str, 
         parameters = {}
     if not isinstance(parameters, dict):
         raise UntranslatableRequest(f"{param} must be a JSON Schema object.", param=param, code="invalid_type")
-    modern = modernised(parameters)
+    modern = modernised(parameters, notes.pause)
     schema = dict(modern.schema)
+    if schema.get("type", "object") != "object" and "object" not in schema["type"]:
+        notes.warn("schema_rewritten", param, "A tool's arguments are an object, whatever type its schema has.")
     if modern.lost:
         lost = ", ".join(modern.lost)
         notes.warn("schema_rewritten", param, f"JSON Schema admits no such value of {lost}, which was left out.")
@@ -409,8 +415,8 @@ def _without_top_unions(schema: dict[str, Any], unions: list[str]) -> tuple[dict
         for part in alternatives:
             for name, inner in _properties(part).items():
                 properties.setdefault(name, inner)
-        demanded = [set(_required(part)) for part in alternatives]
-        required.update(dict.fromkeys(sorted(set.intersection(*demanded)) if demanded else ()))
+        demanded = [dict.fromkeys(_required(part)) for part in alternatives]
+        required.update({name: None for name in (demanded or [{}])[0] if all(name in names for names in demanded)})
     schema["properties"] = properties
     schema["required"] = list(required)
     lost = {word: value for word, value in removed.items() if word != "allOf"}
@@ -489,7 +495,7 @@ def _named(choice: Mapping[str, Any], offered: Tools, names: ToolNames) -> str |
     name = named.get("name") if isinstance(named, dict) else None
     if kind == "tool" and name in offered.hosted.values():
         return str(name)
-    if not isinstance(name, str) or names.to_upstream(name) not in {t.get("name") for t in offered.tools}:
+    if not isinstance(name, str) or names.to_upstream(name) not in offered.names:
         raise UntranslatableRequest(
             f"tool_choice names the tool {shown(name)}, which is not in tools.",
             param="tool_choice",

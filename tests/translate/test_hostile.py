@@ -46,8 +46,6 @@ PDF = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
          "messages[0].content[0].content[0]"),
         ({"messages": user({"type": "tool_result", "tool_use_id": "x", "content": [{}]})},
          "messages[0].content[0].content[0].type"),
-        ({"messages": user({"type": "tool_result", "tool_use_id": "x", "content": 5})},
-         "messages[0].content[0].content"),
         ({"messages": [*HI, TOOL_USE, *user({"type": "tool_result", "tool_use_id": "x", "content": [None]})]},
          "messages[2].content[0].content[0]"),
         ({"messages": user({"type": "document", "source": PDF, "citations": "x"})}, "messages[0].content[0].citations"),
@@ -138,7 +136,7 @@ def test_references_to_one_definition_are_enforced_however_many_there_are() -> N
     "fields",
     [
         {"tools": [{"type": "function", "function": {"name": f"f{n}"}} for n in range(30_000)]},
-        {"messages": HI * 200_000},
+        {"messages": HI * 100_000},
         {"messages": [*HI, {"role": "assistant", "content": "a", "reasoning_details": [
             {"type": "reasoning.text", "text": "x" * 80, "index": 0} for _ in range(100_000)]}, *HI]},
         {"messages": user(*[{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}] * 60_000)},

@@ -6,11 +6,17 @@ from typing import Any
 
 import pytest
 
+from app.errors import UntranslatableRequest
+from app.schemas.chat import chat_request
 from app.translate.argument_names import ArgumentNames, with_argument_names
-from app.translate.json_schema import modernised
+from app.translate.chat import memory
+from app.translate.chat.request import Options, to_message_params
+from app.translate.facts import ModelFacts
+from app.translate.json_schema import known_name, modernised
 
 STRING = {"type": "string"}
 NUMBER = {"type": "number"}
+HI = [{"role": "user", "content": "hi"}]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +49,8 @@ NUMBER = {"type": "number"}
         ({"default": None, "const": None}, {"default": None, "const": None}),
         ({"properties": {"a": None, "b": "integer"}}, {"properties": {"a": {}, "b": {"type": "integer"}}}),
         ({"$schema": "http://json-schema.org/draft-07/schema#", "$id": "x", "id": "y"}, {}),
+        ({"type": ["String", "string"]}, {"type": ["string"]}),
+        ({"properties": {"city": "Where it is"}}, {"properties": {"city": {"description": "Where it is"}}}),
         ({"$defs": {"x": {"$schema": "http://json-schema.org/draft-07/schema#"}}}, {"$defs": {"x": {}}}),
         ({"examples": "x"}, {"examples": ["x"]}),
         ({"$ref": "#/properties/a/items/0"}, {"$ref": "#/properties/a/prefixItems/0"}),
@@ -77,7 +85,11 @@ def test_older_words_are_said_in_todays(older: dict[str, Any], modern: dict[str,
         ({"properties": ["a"]}, {}, ("properties",)),
         ({"required": "a"}, {}, ("required",)),
         ({"anyOf": []}, {}, ("anyOf",)),
-        ({"anyOf": ["x", STRING]}, {"anyOf": [STRING]}, ()),
+        ({"anyOf": ["x", STRING]}, {"anyOf": [STRING]}, ("a part of a list of schemas",)),
+        ({"required": ["a", 5]}, {"required": ["a"]}, ("a name",)),
+        ({"properties": {"a": 5, "c": []}}, {"properties": {"a": {}, "c": {}}}, ("a", "c")),
+        ({"dependencies": {"a": 5}}, {}, ("dependencies",)),
+        ({"items": [1, "what"]}, {}, ("items",)),
         ({"description": ["a", "b"]}, {}, ("description",)),
         ({"items": "what"}, {}, ("items",)),
         ({"additionalProperties": "no"}, {}, ("additionalProperties",)),
@@ -105,6 +117,7 @@ def test_a_name_that_claude_refuses_is_altered_wherever_it_stands(name: str) -> 
             "dependentRequired": {name: ["list"], "list": [name]},
             "dependentSchemas": {name: {"required": [name]}},
             "default": {name: [{name: 1}]},
+            "propertyNames": {"enum": [name, "list"]},
             "enum": [{name: 1}],
         }
     )
@@ -118,6 +131,7 @@ def test_a_name_that_claude_refuses_is_altered_wherever_it_stands(name: str) -> 
         "dependentRequired": {other: ["list"], "list": [other]},
         "dependentSchemas": {other: {"required": [other]}},
         "default": {other: [{other: 1}]},
+        "propertyNames": {"enum": [other, "list"]},
         "enum": [{other: 1}],
     }
 
@@ -168,3 +182,36 @@ def test_keys_are_given_back_and_nothing_else_is_touched(written: str, shown: st
         filter = ArgumentNames(names)
         pieces = [filter.feed(written[at : at + step]) for at in range(0, len(written), step)]
         assert "".join([*pieces, filter.release()]) == shown
+
+
+def test_examples_of_calls_have_the_names_that_claude_knows() -> None:
+    function = {"name": "f", "parameters": {"properties": {"my param": {}}}, "input_examples": [{"my param": "x"}]}
+    asked = chat_request({"model": "m", "messages": HI, "tools": [{"type": "function", "function": function}]})
+    (tool,) = to_message_params(asked, ModelFacts("m"), Options()).body["tools"]
+    assert list(tool["input_schema"]["properties"]) == list(tool["input_examples"][0])
+
+
+@pytest.mark.parametrize("schema", [{"type": "array", "items": STRING}, {"properties": {"a": {"enum": "abc"}}}])
+def test_what_is_lost_of_a_schema_is_told_and_refused_in_strict_mode(schema: dict[str, Any]) -> None:
+    asked = chat_request(
+        {"model": "m", "messages": HI, "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]}
+    )
+    assert "schema_rewritten" in to_message_params(asked, ModelFacts("m"), Options()).reply.warnings
+    with pytest.raises(UntranslatableRequest):
+        to_message_params(asked, ModelFacts("m"), Options(strict=True))
+
+
+def test_what_is_lost_of_an_answers_schema_is_told() -> None:
+    schema = {"properties": {"a": {"type": "string", "maxLength": "5"}}, "required": ["a"]}
+    answer = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    asked = chat_request({"model": "m", "messages": HI, "response_format": answer})
+    assert to_message_params(asked, ModelFacts("m"), Options()).reply.warnings == ("schema_rewritten",)
+
+
+def test_a_remembered_call_is_known_however_its_parameters_are_called_now() -> None:
+    known = known_name("a b")
+    blocks = [{"type": "tool_use", "id": "t", "name": "f", "input": {known: 1, "meta": {"a b": 5}}}]
+    for given in ({known: 1, "meta": {"a b": 5}}, {"a b": 1, "meta": {"a b": 5}}, {known: 1, "meta": {known: 5}}):
+        assert memory.matches(blocks, "", {"t": ("f", given)})
+    for other in ({known: 2, "meta": {"a b": 5}}, {"a c": 1, "meta": {"a b": 5}}, {}):
+        assert not memory.matches(blocks, "", {"t": ("f", other)})

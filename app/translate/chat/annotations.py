@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from app.translate import exact_json
+
 
 def _to_annotation(citation: Mapping[str, Any], start: int, end: int) -> dict[str, Any] | None:
     """An annotation of the characters from `start` to `end` of the answer; None for a citation that has none.
@@ -32,19 +34,16 @@ def _is_url(value: Any) -> bool:
 
 def to_annotations(citations: Any, start: int, end: int, *, of_documents: bool) -> list[dict[str, Any]]:
     """One annotation for each citation of a text block; those that say the same of the same characters are one."""
-    found: list[dict[str, Any]] = []
+    found: dict[Any, dict[str, Any]] = {}
     for citation in citations or ():
         annotation = _to_annotation(citation, start, end)
         if annotation is None or (annotation["type"] != "url_citation" and not of_documents):
             continue
-        if not any(_same(annotation, other) for other in found):
-            found.append(annotation)
-    return found
+        found.setdefault(_what_it_says(annotation), annotation)
+    return list(found.values())
 
 
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    if one["type"] != other["type"]:
-        return False
-    if one["type"] == "url_citation":
-        return bool(one["url_citation"]["url"] == other["url_citation"]["url"])
-    return one == other
+def _what_it_says(annotation: Mapping[str, Any]) -> Any:
+    if annotation["type"] == "url_citation":
+        return annotation["url_citation"]["url"]
+    return exact_json.dumps(annotation)

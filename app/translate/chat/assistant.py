@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.errors import UntranslatableRequest, shown
-from app.translate.caching import to_cache_control
 from app.translate.chat import memory
-from app.translate.content import Block, is_blank, text_block, to_assistant_blocks
+from app.translate.content import Block, control_of, is_blank, text_block, to_assistant_blocks
 from app.translate.native import note_betas
 from app.translate.notes import Notes
 from app.translate.thinking import interleaved, is_thinking, returned_thinking, without_thinking
@@ -81,7 +80,7 @@ class AssistantTurns:
         asked = [block["id"] for block in blocks if block["type"] == "tool_use"]
         sent = [block["id"] for block in turn.blocks if block["type"] == "tool_use"]
         turn.calls = [(str(client_id or ""), upstream_id) for client_id, upstream_id in zip(asked, sent, strict=True)]
-        control = to_cache_control(message, path)
+        control = control_of(message, path, self._notes)
         last = next((n for n in reversed(range(len(turn.blocks))) if not is_thinking(turn.blocks[n])), None)
         if control is not None and last is not None:
             turn.blocks[last] = {**turn.blocks[last], "cache_control": control}
@@ -99,6 +98,7 @@ class AssistantTurns:
         it twice, and knows its arguments in `tool_calls` alone when it was streamed."""
         uses = []
         for j, call in enumerate(calls):
+            self._notes.pause()
             try:
                 uses.append(self._tool_use(call, f"{path}[{j}]"))
             except UntranslatableRequest as fault:
@@ -111,15 +111,26 @@ class AssistantTurns:
         for block in seen:
             if block["type"] == "tool_use":
                 again = by_id.pop(block["id"], None)
-                name, given = block["name"], block["input"]
+                name = block["name"] if is_upstream_name(block["name"]) else self._names.to_upstream(block["name"])
+                block = {**block, "name": name, "input": self._names.to_upstream_input(name, block["input"])}
                 if again is not None:
                     told.add(again)
-                    name, given = uses[again]["name"], given or uses[again]["input"]
-                elif not is_upstream_name(name):
-                    name = self._names.to_upstream(name)
-                block = {**block, "name": name, "input": self._names.to_upstream_input(name, given)}
+                    block = self._of_both(block, uses[again], f"{path}[{again}]")
             blocks.append(block)
         return blocks + [use for n, use in enumerate(uses) if n not in told]
+
+    def _of_both(self, block: Block, use: Block, path: str) -> Block:
+        """A call as `tool_calls` has it, which is what people and programs alter, unless it says nothing there."""
+        says_nothing = not use["input"] or use["input"].keys() == {"_raw"}
+        differs = bool(block["input"]) and not says_nothing and block["input"] != use["input"]
+        if differs or block["name"] != use["name"]:
+            self._notes.warn(
+                "history_mended",
+                path,
+                f"{path} and the content of its message tell one call differently; Claude gets that of tool_calls.",
+                strict_code="invalid_value",
+            )
+        return {**block, "name": use["name"], "input": block["input"] or use["input"] if says_nothing else use["input"]}
 
     def _tool_use(self, call: Any, path: str) -> Block:
         kind, called = _called(call, path)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.translate.chat.extensions import flattened
 from app.translate.chat.fields import FIELDS, Field
+from app.translate.notes import Note
+from app.translate.pause import Pause, no_pause
 from app.translate.translation import Translation
 
 _NULL = "It is null, as if it were not there."
@@ -15,7 +18,11 @@ _UNKNOWN = "This gateway does not know the field."
 
 
 def explained(
-    request: Mapping[str, Any], translation: Translation | None, sent: Mapping[str, Any], refused: str | None
+    request: Mapping[str, Any],
+    translation: Translation | None,
+    sent: Mapping[str, Any],
+    refused: str | None,
+    pause: Pause = no_pause,
 ) -> list[dict[str, Any]]:
     """One entry for each top-level field in the order of the request, and one for each message: `became` is sent,
     mapped, ignored, rejected or, beside a rejected one, unchecked. `sent` is the body that goes upstream. `refused` is
@@ -23,27 +30,43 @@ def explained(
     nested = request.get("extra_body")
     can_be_flat = isinstance(nested, dict) and nested.get("extra_body") is None
     flat = flattened(request) if can_be_flat else request
+    notes = _by_place(translation.notes) if translation else {}
     entries = []
     for name, value in flat.items():
-        entry = _entry(name, value, translation, sent, refused)
+        pause()
+        entry = _entry(name, value, notes.get(name, []) if translation else None, sent, refused)
         entries.append(entry)
         if name == "messages" and translation is not None and isinstance(value, list):
-            entries += _messages(value, translation)
+            entries += _messages(value, translation, notes, pause)
     if can_be_flat:
         reason = FIELDS["extra_body"].reason
         entries.append(_of("extra_body", "mapped" if translation else "unchecked", [], reason, ()))
     return entries
 
 
+def _by_place(notes: Iterable[Note]) -> dict[str, list[Note]]:
+    """By field, and by message (`messages[3]`) as well."""
+    found: dict[str, list[Note]] = {}
+    for note in notes:
+        field, message = _PLACE.fullmatch(note.param).groups()  # type: ignore[union-attr]  # it matches any text
+        found.setdefault(field, []).append(note)
+        if message:
+            found.setdefault(f"{field}{message}", []).append(note)
+    return found
+
+
+_PLACE = re.compile(r"([^.\[]*)(\[\d+\])?.*", re.DOTALL)
+
+
 def _entry(
-    name: str, value: Any, translation: Translation | None, sent: Mapping[str, Any], refused: str | None
+    name: str, value: Any, notes: list[Note] | None, sent: Mapping[str, Any], refused: str | None
 ) -> dict[str, Any]:
     if refused is not None and _is_in(refused, name):
         reason = FIELDS[name].reason if name in FIELDS and FIELDS[name].disposition == "rejected" else ""
         return _of(name, "rejected", [], reason or f"{refused} is at fault: see `refused`.", ())
     if refused is not None:
         return _of(name, "unchecked", [], f"The request is refused for {refused}.", ())
-    notes = [note for note in translation.notes if _is_in(note.param, name)] if translation else []
+    notes = notes or []
     warnings = tuple(dict.fromkeys(note.code for note in notes))
     field = FIELDS.get(name)
     if field is None:
@@ -73,7 +96,9 @@ def _is_there(path: str, sent: Mapping[str, Any]) -> bool:
     return name in sent and (not inner or inner in sent[name])
 
 
-def _messages(messages: list[Any], translation: Translation) -> list[dict[str, Any]]:
+def _messages(
+    messages: list[Any], translation: Translation, by_place: Mapping[str, list[Note]], pause: Pause
+) -> list[dict[str, Any]]:
     places: dict[int | None, list[str]] = {}
     for place, source in enumerate(translation.system_sources):
         places.setdefault(source, []).append(f"system[{place}]")
@@ -82,8 +107,9 @@ def _messages(messages: list[Any], translation: Translation) -> list[dict[str, A
             places.setdefault(source, []).append(f"messages[{place}]")
     entries = []
     for i, message in enumerate(messages):
+        pause()
         name = f"messages[{i}]"
-        notes = [note for note in translation.notes if _is_in(note.param, name)]
+        notes = by_place.get(name, [])
         role = message.get("role") if isinstance(message, dict) else None
         reason = f"A message of the role {role}." if i in places else "It is empty; Claude takes no empty messages."
         codes = tuple(dict.fromkeys(note.code for note in notes))

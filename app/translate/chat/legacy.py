@@ -76,6 +76,8 @@ def _messages(messages: list[Any]) -> list[Any]:
             if isinstance(call, dict) and isinstance(call.get("name"), str):
                 open_calls[call["name"]] = f"toolu_fc_{i}"
             called = [{"id": f"toolu_fc_{i}", "type": "function", "function": call}]
-            others = rest.get("tool_calls") or []
-            modern.append({**rest, "tool_calls": [*others, *called] if isinstance(others, list) else others})
+            given = rest.get("tool_calls")
+            others = given if isinstance(given, list) else []
+            is_there = any(isinstance(other, dict) and other.get("function") == call for other in others)
+            modern.append({**rest, "tool_calls": others if is_there else [*others, *called]})
     return modern

@@ -12,23 +12,27 @@ from typing import Any
 
 from app.translate import exact_json
 from app.translate.accumulate import PARTIAL_JSON
+from app.translate.json_schema import with_known_names
 from app.translate.native import IN_ASSISTANT, is_well_formed
+from app.translate.pause import Pause, no_pause
 from app.translate.thinking import is_thinking, returned_thinking, stands_surely
 
 Block = dict[str, Any]
 _ONLY_CLAUDE_WRITES = tuple(kind for kind in IN_ASSISTANT if kind != "tool_use")
+_HASHED_AT_ONCE = 1_000_000
 MOST_NAMES = 200
 """The latest turns are looked for; thinking that is older matters least."""
 
 
-def remembered_names(messages: Any, user: str, family: str) -> dict[int, str]:
+def remembered_names(messages: Any, user: str, family: str, pause: Pause = no_pause) -> dict[int, str]:
     """The names of the assistant messages whose exact blocks the client did not return, by index. `user` is whom the
     client speaks for, if it says so."""
     if not isinstance(messages, list):
         return {}
     names: dict[int, str] = {}
-    told = _Told(user)
+    told = _Told(user, pause)
     for i, message in enumerate(messages):
+        pause()
         if not isinstance(message, dict):
             continue
         if message.get("role") == "assistant":
@@ -39,12 +43,13 @@ def remembered_names(messages: Any, user: str, family: str) -> dict[int, str]:
     return dict(list(names.items())[-MOST_NAMES:])
 
 
-def told_digest(messages: Sequence[Any], user: str) -> str | None:
+def told_digest(messages: Sequence[Any], user: str, pause: Pause = no_pause) -> str | None:
     """What the answer to these messages will be found by if it calls no tool; None where it continues a message."""
     if not messages or not isinstance(messages[-1], dict) or messages[-1].get("role") == "assistant":
         return None
-    told = _Told(user)
+    told = _Told(user, pause)
     for message in messages:
+        pause()
         if isinstance(message, dict):
             told.add(message)
     return told.digest()
@@ -64,7 +69,14 @@ def to_memory(content: Sequence[Block], told: str | None) -> tuple[str, list[Blo
 def matches(blocks: Sequence[Block], text: str, calls: Mapping[str, tuple[str, Any]]) -> bool:
     """Whether the remembered blocks show this text and these calls: {id: (upstream name, input)}."""
     own = {block["id"]: (block["name"], block["input"]) for block in blocks if block["type"] == "tool_use"}
-    return _text_of(blocks) == text.strip() and own == calls
+    if _text_of(blocks) != text.strip() or own.keys() != calls.keys():
+        return False
+    return own == calls or all(_is_same_call(own[id], calls[id]) for id in own)
+
+
+def _is_same_call(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
+    """Names of parameters that Claude refuses are altered by what tools the request has, which change."""
+    return one[0] == other[0] and bool(with_known_names(one[1]) == with_known_names(other[1]))
 
 
 def visible_text(content: Any) -> str:
@@ -92,7 +104,8 @@ class _Told:
     """A conversation so far. All of it counts, so that an answer is never taken for that of another conversation which
     ends in the same words; but for the instructions, which clients fill with the time of day."""
 
-    def __init__(self, user: str) -> None:
+    def __init__(self, user: str, pause: Pause) -> None:
+        self._pause = pause
         self._hash = hashlib.sha256(_bytes(user))
 
     def add(self, message: Mapping[str, Any]) -> None:
@@ -100,7 +113,16 @@ class _Told:
         if role in ("system", "developer"):
             return
         told = (str(role), visible_text(message.get("content")).strip(), *call_ids(message))
-        self._hash.update(_bytes("\0".join(told)) + b"\0\0")
+        for text in told:
+            self._update(text)
+            self._hash.update(b"\0")
+        self._hash.update(b"\0")
+
+    def _update(self, text: str) -> None:
+        for at in range(0, len(text), _HASHED_AT_ONCE):
+            if at:
+                self._pause()
+            self._hash.update(_bytes(text[at : at + _HASHED_AT_ONCE]))
 
     def digest(self) -> str:
         return self._hash.hexdigest()

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from app.errors import UntranslatableRequest, shown
 from app.translate.caching import mark_last, to_cache_control
 from app.translate.chat.assistant import AssistantTurn, AssistantTurns, History
-from app.translate.content import Block, text_block, to_result_content, to_text_blocks, to_user_blocks
+from app.translate.content import Block, control_of, text_block, to_result_content, to_text_blocks, to_user_blocks
 from app.translate.facts import ModelFacts
 from app.translate.native import SERVER_CALLS
 from app.translate.notes import Notes
@@ -25,6 +25,7 @@ from app.translate.tools import ToolNames
 
 SystemPlacement = Literal["in_place", "hoist"]
 _ROLES = ("system", "developer", "user", "assistant", "tool")
+MOST_MESSAGES = 100_000  # https://docs.anthropic.com/en/api/messages
 EMPTY_MESSAGE = "(empty message)"
 CONVERSATION_GOES_ON = "(conversation continues)"
 CONTINUE_EXACTLY = (
@@ -84,6 +85,10 @@ def to_conversation(
     """
     if not isinstance(messages, list):
         raise UntranslatableRequest("messages must be an array.", param="messages", code="invalid_type")
+    if len(messages) > MOST_MESSAGES:
+        raise UntranslatableRequest(
+            f"messages must hold at most {MOST_MESSAGES:,} messages.", param="messages", code="array_above_max_length"
+        )
     if not messages:
         raise UntranslatableRequest("messages must not be empty.", param="messages", code="empty_array")
     indexed = list(enumerate(messages))
@@ -150,6 +155,7 @@ def _to_turns(messages: Sequence[Indexed], assistant: AssistantTurns, notes: Not
     roles = [_role(message, i) for i, message in messages]
     answers = roles.count("assistant")
     for (i, message), role in zip(messages, roles, strict=True):
+        notes.pause()
         last = turns[-1] if turns else None
         if role == "assistant":
             answers -= 1
@@ -172,7 +178,7 @@ def _to_turns(messages: Sequence[Indexed], assistant: AssistantTurns, notes: Not
 
 def _add_to_user_side(side: _UserSide, role: str, message: Mapping[str, Any], i: int, notes: Notes) -> None:
     param = f"messages[{i}].content"
-    control = to_cache_control(message, f"messages[{i}]")
+    control = control_of(message, f"messages[{i}]", notes)
     if role == "user":
         blocks = to_user_blocks(message.get("content"), param, notes)
         (side.members if blocks else side.empty_members).append(i)
@@ -226,7 +232,7 @@ class _Assembly:
         self._facts = facts
         self._notes = notes
         self._messages: list[dict[str, Any]] = []
-        self._sources: list[tuple[int, ...]] = []
+        self._sources: list[list[int]] = []
 
     def assemble(self, system: _System, turns: list[_UserSide | AssistantTurn]) -> Conversation:
         pending: list[tuple[str, str]] = []
@@ -246,7 +252,7 @@ class _Assembly:
         return Conversation(
             [block for _, block in system],
             self._messages,
-            tuple(self._sources),
+            tuple(map(tuple, self._sources)),
             system_sources=tuple(i for i, _ in system),
             called_tools=tuple(dict.fromkeys(b["name"] for b in blocks if b["type"] == "tool_use")),
             ends_with_prefill=ends_with_prefill,
@@ -259,10 +265,10 @@ class _Assembly:
             self._append("user", [text_block(CONVERSATION_GOES_ON)], ())
         if self._messages and self._messages[-1]["role"] == role:
             self._messages[-1]["content"] += blocks
-            self._sources[-1] += tuple(members)
+            self._sources[-1] += members
             return
         self._messages.append({"role": role, "content": blocks})
-        self._sources.append(tuple(members))
+        self._sources.append(list(members))
 
     def _append_user_side(self, side: _UserSide, pending: list[tuple[str, str]]) -> None:
         results, orphans = self._match_results(side, pending)
@@ -289,6 +295,7 @@ class _Assembly:
             unmatched.setdefault(result[1], deque()).append(result)
         results = []
         for client_id, upstream_id in pending:
+            self._notes.pause()
             candidates = unmatched.get(client_id) or unmatched.get(None)
             if not candidates:
                 self._notes.warn(
@@ -307,6 +314,7 @@ class _Assembly:
         return results, [b for orphan in orphans for b in self._orphan(*orphan)]
 
     def _orphan(self, i: int, call_id: str | None, result: Block) -> list[Block]:
+        self._notes.pause()
         self._notes.warn(
             "orphan_tool_result",
             f"messages[{i}].tool_call_id",

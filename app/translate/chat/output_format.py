@@ -77,9 +77,11 @@ def _of_schema(response_format: Any, facts: ModelFacts, names: ToolNames, notes:
         if not enforces:
             raise Inexpressible("", "it is too complex", "schema_too_complex")
         if not facts.structured_outputs and facts.forced_tool:
-            output = _as_tool(described.get("name"), modernised(schema), names)
+            modern = modernised(schema, notes.pause)
+            output = _as_tool(described.get("name"), modern, names)
         else:
-            output = _enforced(schema, facts)
+            modern = without_renaming(schema, notes.pause)
+            output = _enforced(modern, facts)
     except Inexpressible as reason:
         notes.warn(
             reason.code,
@@ -89,6 +91,12 @@ def _of_schema(response_format: Any, facts: ModelFacts, names: ToolNames, notes:
         # Prose around an object is told from it by its braces; around other values it is not.
         is_object = schema.get("type", "object") == "object"
         return OutputFormat(instruction=text_block(_MATCHING + exact_json.dumps(schema).decode()), stripped=is_object)
+    if modern.lost:
+        notes.warn(
+            "schema_rewritten",
+            "response_format.json_schema.schema",
+            f"JSON Schema admits no such value of {', '.join(map(shown, modern.lost))}, which was left out.",
+        )
     if output.wrapped:
         notes.warn(
             "schema_wrapped",
@@ -98,10 +106,10 @@ def _of_schema(response_format: Any, facts: ModelFacts, names: ToolNames, notes:
     return output
 
 
-def _enforced(schema: dict[str, Any], facts: ModelFacts) -> OutputFormat:
+def _enforced(modern: Modernised, facts: ModelFacts) -> OutputFormat:
     if not facts.structured_outputs:
         raise Inexpressible("", f"{facts.id} has no structured output")
-    made = normalise(without_renaming(schema))
+    made = normalise(modern.schema)
     if made.get("type") == "object":
         return OutputFormat(enforced={"type": "json_schema", "schema": made})
     return OutputFormat(enforced={"type": "json_schema", "schema": _wrapped(made)}, wrapped=True)

@@ -26,6 +26,7 @@ from app.translate.chat.sampling import to_sampling
 from app.translate.content import agree_on_citations, is_blank
 from app.translate.facts import ModelFacts
 from app.translate.notes import Notes
+from app.translate.pause import Pause, no_pause
 from app.translate.search import WEB_SEARCH, to_web_search
 from app.translate.thinking import BINDING_BETA
 from app.translate.tools import Tool, ToolNames, Tools, reserved_names, to_tool_choice, to_tools
@@ -73,13 +74,15 @@ def to_message_params(
     facts: ModelFacts,
     options: Options,
     remembered: Mapping[int, list[dict[str, Any]]] | None = None,
+    *,
+    pause: Pause = no_pause,
 ) -> Translation:
     """Translate a request whose top level has been checked by schemas/chat.py. `remembered` holds the exact blocks of
     earlier answers by the index of their message.
 
     Raises UntranslatableRequest with the path of the field at fault. The same arguments give the same bytes.
     """
-    notes = Notes(strict=options.strict)
+    notes = Notes(strict=options.strict, pause=pause)
     check_fields(request, notes)
     if options.has_mended_text:
         notes.warn("broken_character", "messages", "Halves of characters (lone surrogates) were replaced by U+FFFD.")
@@ -169,7 +172,7 @@ def to_message_params(
             refusal_text=options.refusal_text,
             metadata=request.get("metadata"),
             demand=forced.demand,
-            told=told_digest(request["messages"], user_of(request)),
+            told=told_digest(request["messages"], user_of(request), pause),
             message_sources=conversation.sources,
             warnings=notes.codes,
         ),

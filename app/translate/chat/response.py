@@ -131,23 +131,27 @@ class _Seen:
 def _seen(content: Sequence[Mapping[str, Any]], context: ReplyContext) -> _Seen:
     filters = text_filters(context)
     seen = _Seen()
+    texts: list[str] = []
+    end = 0
     has_answer_call = any(_is_answer_call(block, context) for block in content)
     for block in content:
         seen.block_count += 1
+        start = end
         if _is_answer_call(block, context):
-            seen.text += filters.feed(_arguments(block))
+            texts.append(filters.feed(_arguments(block)))
+            end += len(texts[-1])
         elif block["type"] == "text" and not has_answer_call:
-            start = len(seen.text)
-            seen.text += filters.feed(block.get("text") or "")
-            seen.annotations += to_annotations(
-                block.get("citations"), start, len(seen.text), of_documents=context.cites_documents
-            )
+            texts.append(filters.feed(block.get("text") or ""))
+            end += len(texts[-1])
+            seen.annotations += to_annotations(block.get("citations"), start, end, of_documents=context.cites_documents)
         elif block["type"] == "tool_use":
-            seen.text += filters.release()
+            texts.append(filters.release())
+            end += len(texts[-1])
             seen.calls.append(_to_tool_call(block, context))
         if filters.met is not None:
             break
-    seen.text += filters.release(at_end=True)
+    texts.append(filters.release(at_end=True))
+    seen.text = "".join(texts)
     seen.stopped_at = filters.met
     return seen
 

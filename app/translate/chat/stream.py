@@ -77,6 +77,7 @@ class _OpenThinking:
 
     block: dict[str, Any]
     texts: list[str] = field(default_factory=list)
+    signature: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -204,8 +205,7 @@ class _Choice:
                 return self._reasoning(delta["thinking"])
             case "signature_delta":
                 if event["index"] in self._thinking:
-                    block = self._thinking[event["index"]].block
-                    block["signature"] = (block.get("signature") or "") + delta["signature"]
+                    self._thinking[event["index"]].signature.append(delta["signature"])
                 return []
             case "citations_delta":
                 if event["index"] in self._texts:
@@ -281,6 +281,8 @@ class _Choice:
         if not self._context.exposes_reasoning:
             return []
         block = {**thinking.block, "thinking": "".join(thinking.texts)}
+        if thinking.signature:
+            block["signature"] = (block.get("signature") or "") + "".join(thinking.signature)
         detail = to_reasoning_detail(
             block, index=self._thinking_count, block_index=index, message_id=self._message_id, model=self._model
         )
@@ -331,18 +333,27 @@ class _Choice:
     def _release_held_text(self, *, at_end: bool = False) -> list[Chunk]:
         chunks = []
         if at_end and self._prose:
-            chunks = self._filtered("".join(self._prose))
+            prose = "".join(self._prose)
             self._prose.clear()
+            self._delta_count += 1
+            if self._filters.are_used:
+                prose = self._filters.feed(prose)
+                if self._filters.met is not None:
+                    self._note_stop()
+            chunks = self._shown(prose)
         held = self._filters.release(at_end=at_end) if self._filters.are_used else ""
         return chunks + self._shown(held)
 
     def _stop_early(self, text: str) -> list[Chunk]:
+        self._note_stop()
+        self.is_complete = True
+        return self._shown(text) + self._finish()
+
+    def _note_stop(self) -> None:
         """Anthropic counts tokens at the end only, which will not be read: one for each piece is near it."""
         self._ending = {"stop_reason": "stop_sequence", "stop_sequence": self._filters.met}
         self.usage["output_tokens"] = max(self.usage.get("output_tokens") or 0, self._delta_count)
         self._late["usage_estimated"] = None
-        self.is_complete = True
-        return self._shown(text) + self._finish()
 
     def _finish(self) -> list[Chunk]:
         chunks = self._release_held_text(at_end=True)

@@ -310,7 +310,72 @@ def test_a_message_of_the_user_that_is_left_with_nothing_keeps_its_turn() -> Non
     assert made.reply.warnings == ("history_mended",)
 
 
-@pytest.mark.parametrize("content", [5, {"temperature": 3}, [{"type": "resource_link", "uri": "x"}], [None]])
+@pytest.mark.parametrize(("content", "shown"), [({"temperature": 3}, '{"temperature":3}'), (5, "5"), (True, "true")])
+def test_a_result_that_is_json_is_its_text(content: Any, shown: str) -> None:
+    made = translated(user(), assistant(None, call()), tool(content))
+    assert made.body["messages"][2]["content"][0]["content"] == shown
+    assert made.reply.warnings == ()
+
+
+def test_a_result_beside_a_faulty_part_is_kept() -> None:
+    beside = user(
+        [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "kept"}, {"type": "video", "id": "toolu_1"}]
+    )
+    made = translated(user(), assistant(None, call()), beside, assistant("b"), user("c"))
+    assert made.body["messages"][2]["content"][0]["content"] == "kept"
+
+
+def test_a_call_that_is_told_differently_is_what_tool_calls_says() -> None:
+    """Where somebody corrects a call, it is there."""
+    native = {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {"amount": 1000}}
+    corrected = {**call(), "function": {"name": "find", "arguments": '{"amount": 1}'}}
+    told = {"role": "assistant", "content": [native], "tool_calls": [corrected]}
+    made = translated(user(), told, tool("ok"))
+    assert made.body["messages"][1]["content"][0]["input"] == {"amount": 1}
+    assert made.reply.warnings == ("history_mended",)
+    with pytest.raises(UntranslatableRequest, match="tell one call differently"):
+        translated(user(), told, tool("ok"), strict=True)
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{"a": 1e400}', '{"a": -1e999, "b": 123456789012345678901234}', '{"a": [1e400]}']
+)
+def test_a_number_that_is_too_large_makes_no_null_of_itself(arguments: str) -> None:
+    made = translated(
+        user(), assistant(None, {**call(), "function": {"name": "find", "arguments": arguments}}), tool("ok")
+    )
+    assert made.body["messages"][1]["content"][0]["input"] == {"_raw": arguments}
+    assert made.reply.warnings == ("bad_tool_arguments",)
+
+
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        {"type": "text", "text": "x", "cache_control": {"type": "eternal"}},
+        {"type": "image", "source": {}},
+    ],
+)
+def test_a_fault_of_an_earlier_part_is_forgiven(faulty: Any) -> None:
+    made = translated(user([text("a"), faulty]), assistant("b"), user("c"))
+    assert made.reply.warnings == ("history_mended",)
+    with pytest.raises(UntranslatableRequest):
+        translated(user([text("a"), faulty]))
+
+
+def test_a_call_in_both_older_forms_is_one_call() -> None:
+    function = {"name": "find", "arguments": "{}"}
+    both = {
+        "role": "assistant",
+        "content": None,
+        "function_call": function,
+        "tool_calls": [{**call(), "function": function}],
+    }
+    made = translated(user(), both, tool("ok"))
+    assert len(made.body["messages"][1]["content"]) == 1
+    assert made.reply.warnings == ()
+
+
+@pytest.mark.parametrize("content", [[{"type": "resource_link", "uri": "x"}], [None]])
 def test_an_earlier_result_that_claude_does_not_take_is_empty(content: Any) -> None:
     made = translated(user(), assistant(None, call()), tool(content), assistant("b"), user("c"))
     assert made.body["messages"][2]["content"] == [{"type": "tool_result", "tool_use_id": "toolu_1"}]

@@ -369,3 +369,19 @@ def test_calls_are_given_as_function_call_to_those_who_sent_functions() -> None:
     assert choice["message"]["function_call"] == {"name": "f", "arguments": '{"a":1}'}
     assert "tool_calls" not in choice["message"]
     assert choice["finish_reason"] == "function_call"
+
+
+def test_a_stop_string_in_prose_that_stands_for_the_answer_ends_it_once() -> None:
+    context = ReplyContext(call_is_text_of="json_answer", stops=("\n\n",))
+    translator = StreamTranslator(context, created=0)
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"id": "m", "model": "m", "content": [], "usage": {}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "a\n\nb"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}},
+        {"type": "message_stop"},
+    ]
+    chunks = [chunk for event in events for chunk in translator.feed(event)]
+    said = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+    assert said == "a"
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks].count("stop") == 1
