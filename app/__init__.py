@@ -54,7 +54,7 @@ def create_storage_app(settings: Settings) -> Flask:
     """The application without its routes, which need the SDK and its two seconds: enough for commands."""
     from app import extensions
     from app.services import Services
-    from app.storage import database
+    from app.storage import audit, database
     from app.storage.config import PersistentConfig
     from app.storage.keys import KeyRing
     from app.storage.remembered import RememberedAnswers
@@ -84,7 +84,7 @@ def create_storage_app(settings: Settings) -> Flask:
     extensions.db.init_app(app)
     config_store = PersistentConfig(app, settings, vault)
     keys = KeyRing(app, settings)
-    config_store.on_watch.append(keys.write_use)
+    config_store.on_watch += [keys.write_use, audit.Pruning(app)]
     answers = RememberedAnswers(app, vault, GroupedWriter(app))
     app.extensions["dragoman"] = Services(settings, vault, config_store, keys, answers)
     return app

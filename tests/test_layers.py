@@ -23,8 +23,8 @@ MAY_USE = {
     "translate": set(),
     "simulator": set(),
 }
-"""Of our own, beside itself and what has no rooms of its own: settings, errors, extensions, command, version."""
-GROUND = {"settings", "errors", "extensions", "command", "version"}
+"""Of our own, beside itself and what has no rooms of its own: settings, errors, extensions, command, turns, version."""
+GROUND = {"settings", "errors", "extensions", "command", "turns", "version"}
 FOREIGN_WORLDS = {
     "translate": ("flask", "anthropic", "httpx2", "sqlalchemy", "time", "random", "gevent"),
     "upstream": ("flask", "sqlalchemy"),

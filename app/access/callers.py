@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from flask import current_app, request
 from flask_login import current_user
@@ -104,11 +105,18 @@ def may_read_metrics() -> bool:
         return True
     if any(name in request.environ for name in FORWARDING_HEADERS) or presented_key() is not None:
         return False
+    # A page of somebody else's, whose host's name leads here (DNS rebinding), asks for that name.
+    return _is_loopback(request.environ.get("REMOTE_ADDR", "")) and _is_loopback(urlsplit(request.host_url).hostname)
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
     try:
-        peer = ipaddress.ip_address(request.environ.get("REMOTE_ADDR", ""))
+        address = ipaddress.ip_address(host or "")
     except ValueError:
         return False
-    return (getattr(peer, "ipv4_mapped", None) or peer).is_loopback
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _has_metrics_token() -> bool:

@@ -28,6 +28,7 @@ class Endpoint:
     answers: Mapping[int, type[Schema] | str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     documented: bool = True
+    takes_conversations: bool = False
 
 
 def endpoint(
@@ -39,12 +40,18 @@ def endpoint(
     answers: Mapping[int, type[Schema] | str] | None = None,
     query: Mapping[str, str] | None = None,
     documented: bool = True,
+    takes_conversations: bool = False,
 ) -> Callable[[View], View]:
     """Declare a view. `answers` maps a status to a schema, or to a content type for what is not JSON;
-    `query` maps a parameter's name to its meaning; pages are not `documented` in /openapi.json."""
+    `query` maps a parameter's name to its meaning; pages are not `documented` in /openapi.json. Only what
+    `takes_conversations` takes bodies of MAX_BODY_BYTES, all else small ones."""
+
+    declaration = Endpoint(
+        access, summary, description, body, answers or {}, query or {}, documented, takes_conversations
+    )
 
     def declare(view: View) -> View:
-        view.endpoint = Endpoint(access, summary, description, body, answers or {}, query or {}, documented)  # type: ignore[attr-defined]  # a function has a __dict__
+        view.endpoint = declaration  # type: ignore[attr-defined]  # a function has a __dict__
         return view
 
     return declare

@@ -29,26 +29,29 @@ class LoginLimits:
         self._limits: list[RateLimitItem] = []
         self._turn = threading.Lock()
 
-    def count(self, address: str, username: str) -> None:
-        """An attempt, failed until it is taken back. Raises TooManyRequests."""
-        for limit, name in self._names(address, username):
+    def count(self, address: str, username: str, browser: str | None = None) -> None:
+        """An attempt, failed until it is taken back. A `browser` that has signed in before has a budget of its own, so
+        that nobody else can lock its admin out. Raises TooManyRequests."""
+        for limit, name in self._names(address, username, browser):
             if not self._ask("hit", limit, name):
                 wait_s = max(1, round(self._ask("get_window_stats", limit, name).reset_time - _now()))
                 raise TooManyRequests(
                     f"Too many failed sign-ins. Try again in {wait_s} seconds.", headers={"retry-after": str(wait_s)}
                 )
 
-    def take_back(self, address: str, username: str) -> None:
-        for limit, name in self._names(address, username):
+    def take_back(self, address: str, username: str, browser: str | None = None) -> None:
+        for limit, name in self._names(address, username, browser):
             self._ask("hit", limit, name, cost=-1)
 
     def forget(self, username: str) -> None:
-        limit, name = self._names("", username)[1]
+        limit, name = self._names("", username, None)[1]
         self._ask("clear", limit, name)
 
-    def _names(self, address: str, username: str) -> list[tuple[RateLimitItem, Name]]:
+    def _names(self, address: str, username: str, browser: str | None) -> list[tuple[RateLimitItem, Name]]:
         self._prepare()
         by_address, by_username = self._limits
+        if browser is not None:
+            return [(by_username, ("login-browser", browser))]
         return [(by_address, ("login-address", address)), (by_username, ("login-username", username.strip()[:100]))]
 
     def _ask(

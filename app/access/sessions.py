@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 from urllib.parse import urlsplit
 
-from flask import Flask, request, session
+from flask import Flask, Response, after_this_request, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_login import UserMixin, login_user, logout_user
 from flask_wtf.csrf import CSRFError
+from itsdangerous import BadData, URLSafeTimedSerializer
 from werkzeug.wrappers import Request
 
 from app import extensions
@@ -21,6 +22,8 @@ from app.storage.accounts import Admin
 SESSION = "name"  # of the session, in its cookie
 LOGIN_PAGE = "/admin/login"
 PAGE_PATHS = ("/admin", "/setup")
+BROWSER_COOKIE = "dragoman_browser"
+BROWSER_KNOWN_S = 180 * 86_400
 
 
 class NotSignedIn(Unauthenticated):
@@ -82,14 +85,17 @@ def check_password(username: str, password: str) -> Admin | None:
     app = this_app()
     limits: LoginLimits = app.extensions["dragoman.login_limits"]
     address = request.remote_addr or "unknown"
-    limits.count(address, username)  # before the password is looked at: of many attempts at once each must count
+    browser = _known_browser(username)
+    limits.count(
+        address, username, browser
+    )  # before the password is looked at: of many attempts at once each must count
     try:
         admin = accounts.verify(app, username, password)
     except DatabaseUnavailable:
-        limits.take_back(address, username)
+        limits.take_back(address, username, browser)
         raise
     if admin is not None:
-        limits.take_back(address, username)
+        limits.take_back(address, username, browser)
         limits.forget(username)
     return admin
 
@@ -100,6 +106,35 @@ def start_session(admin: Admin) -> None:
     session.permanent = True
     session[SESSION] = secrets.token_urlsafe(18)
     login_user(SignedIn(admin))
+    after_this_request(lambda response: _remember_browser(response, admin.username))
+
+
+def _remember_browser(response: Response, username: str) -> Response:
+    """For the limits of failed sign-ins alone: it lets nobody in."""
+    response.set_cookie(
+        BROWSER_COOKIE,
+        str(_browsers().dumps([username, secrets.token_urlsafe(9)])),
+        max_age=BROWSER_KNOWN_S,
+        path="/admin",
+        secure=request.is_secure,
+        httponly=True,
+        samesite="Lax",
+    )
+    return response
+
+
+def _known_browser(username: str) -> str | None:
+    """A name for the browser, if somebody has signed in with it by this user name."""
+    try:
+        known, name = _browsers().loads(request.cookies.get(BROWSER_COOKIE, ""), max_age=BROWSER_KNOWN_S)
+    except (BadData, ValueError, TypeError):
+        return None
+    return str(name) if known == username.strip() else None
+
+
+def _browsers() -> URLSafeTimedSerializer:
+    config = this_app().config
+    return URLSafeTimedSerializer([*(config["SECRET_KEY_FALLBACKS"] or ()), config["SECRET_KEY"]], salt="known browser")
 
 
 def sign_out() -> None:

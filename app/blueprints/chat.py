@@ -40,6 +40,7 @@ SILENT_AT_MOST_S = 30.0
     body=ChatRequestSchema,
     answers={200: ChatCompletionSchema},
     query={"explain": "1 or true: nothing is sent; the answer says what would be, and what became of each field."},
+    takes_conversations=True,
 )
 def create_chat_completion() -> Response:
     return _complete(flat=False)
@@ -52,6 +53,7 @@ def create_chat_completion() -> Response:
     body=ChatRequestSchema,
     answers={200: FlatChatCompletionSchema},
     query={"explain": "1 or true: nothing is sent; the answer says what would be, and what became of each field."},
+    takes_conversations=True,
 )
 def create_flat_chat_completion() -> Response:
     return _complete(flat=True)
@@ -64,7 +66,7 @@ def _complete(*, flat: bool) -> Response:
         return Response(exact_json.dumps(explanation(body)), mimetype="application/json")
     asked = chat_request(body)
     chat = chat_request_of(asked)
-    chat.plan = chat.claude.pool.plan(chat.route.targets)
+    chat.plan = chat.claude.pool.plan(chat.route.targets, request.content_length or 0)
     chat.recall()
     values = chat.snapshot.values
     times = Times(started + float(values["REQUEST_DEADLINE_S"]), float(values["IDLE_TIMEOUT_S"]))

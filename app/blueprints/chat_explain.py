@@ -8,6 +8,7 @@ from app.blueprints.chat_request import chat_request_of
 from app.errors import InvalidRequest
 from app.schemas.chat import chat_request
 from app.translate.chat.explain import explained
+from app.turns import give_turn
 from app.upstream.pool import Plan, label
 
 
@@ -26,7 +27,7 @@ def explanation(body: dict[str, Any]) -> dict[str, Any]:
             "object": "chat.completion.explanation",
             "connection": None,
             "request": None,
-            "fields": explained(body, None, {}, error.param),
+            "fields": explained(body, None, {}, error.param, give_turn),
             "warnings": [],
             "refused": {**error.body()["error"], "status": error.status},
         }
@@ -37,7 +38,7 @@ def explanation(body: dict[str, Any]) -> dict[str, Any]:
         "object": "chat.completion.explanation",
         "connection": {"id": connection.id, "name": label(connection), "base_url": connection.base_url},
         "request": sent,
-        "fields": explained(body, translation, sent["body"], None),
+        "fields": explained(body, translation, sent["body"], None, give_turn),
         "warnings": [{"code": note.code, "param": note.param, "reason": note.reason} for note in translation.notes],
         "refused": None,
     }

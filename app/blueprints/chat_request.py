@@ -22,6 +22,7 @@ from app.translate.chat.request import Options, to_message_params, user_of
 from app.translate.facts import ModelFacts
 from app.translate.learning import Lesson, lesson_of
 from app.translate.translation import Translation
+from app.turns import give_turn, without_collector
 from app.upstream.answer import Answer
 from app.upstream.catalogue import Route
 from app.upstream.pool import Plan, in_order
@@ -46,6 +47,8 @@ class ChatRequest:
     plan: Plan = field(default_factory=lambda: Plan(()))
     _remembered: dict[str, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
     """By connection, the exact blocks of earlier answers by the index of their message."""
+    _sent: Translation | None = None
+    """What translate() made last."""
     _lesson: tuple[str, Lesson] | None = None
     """What a refusal taught of the connection with this id."""
 
@@ -54,12 +57,16 @@ class ChatRequest:
         options = self.options
         if connection.auto_cache is not None and options.caching != "off":
             options = replace(options, caching="auto" if connection.auto_cache else "passive")
-        return to_message_params(self.asked, self._facts(connection), options, self._remembered.get(connection.id))
+        facts, remembered = self._facts(connection), self._remembered.get(connection.id)
+        with without_collector():
+            self._sent = to_message_params(self.asked, facts, options, remembered, pause=give_turn)
+        return self._sent
 
     def learn(self, connection: Connection, error: UpstreamError) -> bool:
         if error.upstream is None or error.upstream["type"] != "invalid_request_error":
             return False
-        lesson = lesson_of(error.upstream["message"], self._facts(connection), self.translate(connection).body)
+        assert self._sent is not None, "nothing was sent that could have been refused"
+        lesson = lesson_of(error.upstream["message"], self._facts(connection), self._sent.body)
         if lesson is None:
             return False
         self._lesson = (connection.id, lesson)
@@ -89,7 +96,10 @@ class ChatRequest:
         connections = self.plan.connections
         messages = with_tools(self.asked)["messages"]
         user = user_of(self.asked)
-        names = {c.id: memory.remembered_names(messages, user, self._facts(c).family) for c in connections}
+        families = {c.id: self._facts(c).family for c in connections}
+        with without_collector():
+            by_family = {f: memory.remembered_names(messages, user, f, give_turn) for f in set(families.values())}
+        names = {id: by_family[family] for id, family in families.items()}
         wanted = {name for found in names.values() for name in found.values()}
         if not wanted:
             return
@@ -113,7 +123,7 @@ class ChatRequest:
                 continue
             try:
                 made = memory.to_memory(message.get("content") or (), context.told)
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
+            except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
                 log.warning("an answer is too odd to be remembered", exc_info=error)  # but the client has it
                 continue
             if made is not None:

@@ -66,10 +66,8 @@ def from_http(error: HTTPException) -> GatewayError:
 
 
 def body_too_large() -> errors.RequestTooLarge:
-    from flask import current_app
-
-    limit = current_app.config["MAX_CONTENT_LENGTH"]
-    return errors.RequestTooLarge(f"The request body is larger than {limit} bytes, the most this gateway takes.")
+    limit = request.max_content_length
+    return errors.RequestTooLarge(f"The request body is larger than {limit} bytes, the most that is taken here.")
 
 
 def _unreadable_body(error: Exception) -> GatewayError:

@@ -13,6 +13,7 @@ from app.errors import DatabaseUnavailable
 from app.schemas.health import AliveSchema, HealthSchema, ReadinessSchema
 from app.serve import metrics, worker_state
 from app.services import services, this_app
+from app.storage import database
 
 blueprint = Blueprint("health", __name__)
 
@@ -52,6 +53,8 @@ def readyz() -> tuple[dict[str, Any], int]:
             f"{', '.join(snapshot.undecryptable)} cannot be decrypted: the SECRET_KEY is another one than they were "
             "stored with. Bring the earlier key back as a fallback, or enter the values anew."
         )
+    if database.is_out_of_space(gateway.settings):
+        failures.append("There is no space left for the gateway's SQLite database: nothing can be saved.")
     states = worker_state.all_workers(this_app())
     connections = [worker_state.connection_as_told(c, states) for c in snapshot.connections if c.enable]
     workers = [worker_state.worker_as_told(state) for state in states]

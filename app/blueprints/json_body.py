@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from flask import current_app, g, request
+from flask import g, request
 
 from app.blueprints.content_encoding import decoded
 from app.blueprints.errors import body_too_large
+from app.blueprints.pieces import check_pieces
 from app.errors import InvalidRequest, shown
 from app.translate import exact_json
 from app.translate.tools import is_deeper_than
+from app.turns import give_turn, without_collector
 
 MAX_DEPTH = 200
 
@@ -22,7 +24,7 @@ def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[s
 
     Raises InvalidRequest, RequestTooLarge or UnsupportedMediaType.
     """
-    limit = current_app.config["MAX_CONTENT_LENGTH"]
+    limit = request.max_content_length or 0
     length = request.content_length
     if length is not None and length > limit:
         raise body_too_large()
@@ -34,10 +36,15 @@ def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[s
         raw = decoded(raw, encodings, limit)
         if len(raw) > limit:
             raise body_too_large()
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        body = _second_reading(raw, error, mends_text)
+    give_turn()
+    check_pieces(raw, give_turn)
+    give_turn()
+    with without_collector():
+        try:
+            body = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            body = _second_reading(raw, error, mends_text)
+    give_turn()
     if not isinstance(body, dict):
         raise InvalidRequest("We could not parse the JSON body of your request. It must be a JSON object.")
     if raw.count(b"{") + raw.count(b"[") > max_depth and is_deeper_than(body, max_depth):

@@ -17,6 +17,7 @@ from app.services import services, upstream
 from app.storage.keys import Scope, StoredKey
 
 blueprint = Blueprint("keys", __name__)
+KEYS_PAGE = 100
 
 
 @blueprint.get("/admin/keys")
@@ -64,11 +65,15 @@ def create_key() -> AnyResponse:
 
 
 def _keys_page(typed: Any, errors: dict[str, str]) -> AnyResponse:
+    before = request.args.get("before")
+    keys = services().keys.list(limit=KEYS_PAGE + 1, before=before)
     body = render_template(
         "admin/keys.html",
         typed=typed,
         errors=errors,
-        keys=[(key, key_state(key)) for key in services().keys.list()],
+        keys=[(key, _key_state(key)) for key in keys[:KEYS_PAGE]],
+        older=keys[KEYS_PAGE - 1].id if len(keys) > KEYS_PAGE else None,
+        before=before,
         listed={
             "GATEWAY_API_KEYS": len(services().settings.gateway_api_keys),
             "ADMIN_API_KEYS": len(services().settings.admin_api_keys),
@@ -85,7 +90,7 @@ def _end_of_day(date: str) -> int | None:
     return int((datetime.strptime(date.strip(), "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1)).timestamp())
 
 
-def key_state(key: StoredKey) -> str:
+def _key_state(key: StoredKey) -> str:
     if key.revoked_at is not None:
         return "revoked"
     return "expired" if key.expires_at is not None and key.expires_at <= time.time() else "valid"
@@ -94,7 +99,7 @@ def key_state(key: StoredKey) -> str:
 @blueprint.get("/admin/keys/<id>/revoke")
 @endpoint("session", documented=False)
 def confirm_revoke(id: str) -> AnyResponse:
-    key = next((key for key in services().keys.list() if key.id == id), None)
+    key = services().keys.find(id)
     if key is None:
         raise NotFound("There is no such key.")
     return page(render_template("admin/key_revoke.html", key=key))

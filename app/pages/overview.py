@@ -10,7 +10,6 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from app.access.endpoint import endpoint
 from app.errors import GatewayError, NotFound, UpstreamError
-from app.pages.keys import key_state
 from app.pages.page import answer, author, current_snapshot, page, see_other, wants_json
 from app.pages.trying import try_out
 from app.serve import worker_state
@@ -39,7 +38,7 @@ def _overview_page(tried: dict[str, Any]) -> AnyResponse:
         snapshot=snapshot,
         states={c.id: tried.get(c.id) or _state(c, workers) for c in snapshot.connections},
         models=models,
-        keys=sum(key_state(key) == "valid" for key in services().keys.list()),
+        keys=services().keys.count_valid(),
         listed_keys=len(services().settings.gateway_api_keys),
         base_url=f"{request.url_root}v1",
     )

@@ -83,7 +83,7 @@ def welcome() -> AnyResponse:
     """To the first step that is not done."""
     if not current_snapshot().connections:
         return see_other(url_for("setup.anthropic"))
-    if not any(key.revoked_at is None for key in services().keys.list()):
+    if not services().keys.count_valid():
         return see_other(url_for("setup.client_key"))
     return see_other(url_for("overview.overview"))
 

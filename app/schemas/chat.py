@@ -20,6 +20,7 @@ from app.translate.exact_json import whole_number
 
 MOST_CHOICES = 8
 MOST_STOPS = 64
+MOST_FIELDS = 1000
 
 
 class _Field(fields.Field[Any]):
@@ -217,5 +218,7 @@ _REQUEST = ChatRequestSchema()
 
 def chat_request(body: dict[str, Any]) -> dict[str, Any]:
     """The checked request. Raises InvalidRequest that names the field."""
+    if len(body) > MOST_FIELDS:
+        raise InvalidRequest(f"The request has more than {MOST_FIELDS} fields.", code="invalid_value")
     checked: dict[str, Any] = _REQUEST.load(flattened(body))
     return checked

@@ -52,6 +52,18 @@ LESSONS = Counter(
 )
 
 
+_ENDINGS = frozenset(
+    [
+        *("complete", "client_gone", "gateway_stopping", "database_unavailable", "internal_error"),
+        *("timeout", "upstream_timeout", "upstream_disconnected", "upstream_unreachable", "upstream_invalid_response"),
+        *("upstream_authentication_failed", "insufficient_quota", "rate_limit_exceeded", "overloaded"),
+        *("invalid_request_error", "permission_denied", "not_found", "model_not_found", "request_too_large"),
+        *("context_length_exceeded", "invalid_image", "invalid_value", "all_connections_failed", "conflict"),
+    ]
+)
+"""How an answer can end; an upstream may call its errors what it likes, and each would be a series for good."""
+
+
 def init_app(app: Flask) -> None:
     """Counts each request, refused ones too: call before the hooks that refuse."""
 
@@ -68,7 +80,7 @@ def init_app(app: Flask) -> None:
 
 
 def count_answer(connection: Connection, ending: str, usage: Mapping[str, Any]) -> None:
-    ANSWERS.labels(connection.id, ending).inc()
+    ANSWERS.labels(connection.id, ending if ending in _ENDINGS else "other").inc()
     for kind in ("prompt_tokens", "completion_tokens"):
         if usage.get(kind, 0) > 0:  # a counter takes nothing else, whatever an upstream counts
             TOKENS.labels(connection.id, kind.removesuffix("_tokens")).inc(usage[kind])

@@ -20,8 +20,9 @@ from gevent.socket import socket as GeventSocket
 from gunicorn import util  # type: ignore[import-untyped]  # gunicorn comes without types
 from gunicorn.workers import ggevent  # type: ignore[import-untyped]  # as above
 
-from app.errors import GatewayError, InvalidRequest
+from app.errors import GatewayError, InvalidRequest, RequestTimeout
 from app.serve import worker_state
+from app.turns import give_turn
 from app.upstream.waiting import ClientWatch
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,12 @@ _CLIENT_OPTIONS = (
 )
 _SKIPPED_AT_ONCE = 256 * 1024
 _MOST_SKIPPED = 64 * 1024 * 1024
+_SKIPPED_WITHIN_S = 5.0
+_LINGERS_S = 60.0
+_MOST_LINGERED = 256 * 1024 * 1024
+SLOW_BODY_S = 20.0
+LEAST_OF_BODY = 64 * 1024
+"""Bytes of a body that must come within SLOW_BODY_S; who is slower holds what has come without end."""
 LAST_WORDS_S = 2.0
 """Before the master kills its workers: time for each running answer to say that it ends."""
 
@@ -64,15 +71,19 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]  # as above
         super().handle(self._listeners[listener], own, addr)
 
     def handle_request(self, listener_name: str, req: Any, sock: Any, addr: Any) -> Any:
+        give_turn()  # requests may lie ready one behind the other
+        sock.expect_body()
         try:
             # Not GeventWorker's, which goes on to the next request when a client that has left ended this one.
             answer = super(ggevent.GeventWorker, self).handle_request(listener_name, req, sock, addr)
             if not self._skip_rest_of(req):
+                sock.linger()
                 raise StopIteration  # closes the connection
             return answer
         except (gevent.GreenletExit, SystemExit):
             raise StopIteration from None
         finally:
+            sock.expect_head()
             if self.nr >= self._replace_after:
                 self._replace_after = sys.maxsize
                 # gunicorn would start a successor only when this worker, the only one, has finished its last stream.
@@ -85,7 +96,7 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]  # as above
         if getattr(req.body.reader, "length", None) == 0:
             return True
         skipped = 0
-        with gevent.Timeout(self.cfg.keepalive, False), suppress(Exception):  # one that cannot be read is marked so
+        with gevent.Timeout(_SKIPPED_WITHIN_S, False), suppress(Exception):  # one that cannot be read is marked so
             while skipped < _MOST_SKIPPED:
                 piece = req.body.read(_SKIPPED_AT_ONCE)
                 if not piece:
@@ -118,7 +129,44 @@ class _Listener:
 
 class _ClientSocket(GeventSocket):  # type: ignore[misc]  # gevent comes without types here
     """One system call for what fits into the kernel's buffer, as nearly all does; gevent asks for the buffer's size
-    each time."""
+    each time. What is received makes progress, or the client is told that it does not."""
+
+    _window_ends = 0.0
+    """When the least of a body must have come, in monotonic seconds; 0 while none is expected."""
+    _received = 0
+    """Bytes of the body within the window."""
+
+    def expect_body(self) -> None:
+        """From now on, until the next request, what is received is a request's body."""
+        self._window_ends = time.monotonic() + SLOW_BODY_S
+        self._received = 0
+
+    def expect_head(self) -> None:
+        self._window_ends = 0.0
+
+    def linger(self) -> None:
+        """The answer is out and more of the body still comes. Many clients read no answer before they have sent all,
+        and closing now would reset the connection, which takes the answer away from all others too."""
+        with gevent.Timeout(_LINGERS_S, False), suppress(OSError, RequestTimeout):
+            self.shutdown(socket.SHUT_WR)
+            left = _MOST_LINGERED
+            while left > 0 and (data := self.recv(_SKIPPED_AT_ONCE)):
+                left -= len(data)
+
+    def recv(self, *args: Any) -> bytes:
+        give_turn()  # what has arrived already is received without a wait
+        if not self._window_ends:
+            head: bytes = super().recv(*args)
+            return head
+        now = time.monotonic()
+        if now > self._window_ends:
+            if self._received < LEAST_OF_BODY:
+                raise RequestTimeout
+            self.expect_body()
+        with gevent.Timeout(self._window_ends - now, RequestTimeout()):
+            data: bytes = super().recv(*args)
+        self._received += len(data)
+        return data
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
         try:

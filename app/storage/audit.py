@@ -6,11 +6,15 @@ import time
 from dataclasses import dataclass
 
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.storage import database
 from app.storage.tables import AuditRow
+
+KEPT_DAYS = 400
+_PRUNED_EVERY_S = 3600.0
+_PRUNED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,22 @@ def add(session: Session, *, who: str, action: str, detail: str = "", ip: str = 
 def record(app: Flask, *, who: str, action: str, detail: str = "", ip: str = "") -> None:
     """An entry of its own, for what changes nothing."""
     database.write(app, lambda session: add(session, who=who, action=action, detail=detail, ip=ip))
+
+
+class Pruning:
+    """Call it now and then: once an hour it removes some of what is older than KEPT_DAYS."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _PRUNED_EVERY_S
+        old = select(AuditRow.id).where(AuditRow.at < int(time.time()) - KEPT_DAYS * 86_400).limit(_PRUNED_AT_ONCE)
+        statement = delete(AuditRow).where(AuditRow.id.in_(old))
+        database.write(self._app, lambda session: session.execute(statement))
 
 
 def entries(app: Flask, *, limit: int = 100, before_id: int | None = None) -> list[AuditEntry]:

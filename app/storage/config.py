@@ -495,17 +495,18 @@ def _checked(changes: Mapping[str, Any], now: ConfigSnapshot) -> dict[str, Any]:
 def _keep_keys_at_their_hosts(
     old: Sequence[Pair], new: Sequence[Pair], typed: Collection[int], now: ConfigSnapshot, *, single: bool
 ) -> None:
-    """Whoever may change a URL need not know the key: a stored one goes to no other host than it was stored with.
+    """Whoever may change a URL need not know the key: a stored one goes to no other host than it was stored with,
+    and not in the clear where it went encrypted.
     `typed` are the places of keys that were sent with this change. Raises InvalidRequest."""
     for index, (url, key) in enumerate(new):
         known = [was for was, its_key in old if its_key == key]
         if not old:  # the stored lists do not pair up
             known = [validation.base_url(was, URLS) for was in now.values[URLS]]
-        if index not in typed and validation.host_of(url) not in map(validation.host_of, known):
+        if index not in typed and not any(validation.is_as_safe(url, was) for was in known):
             path = f"{URLS}[{0 if single else index}]"
             raise InvalidRequest(
-                f"{path} names another host, {shown(validation.host_of(url))}, than the key was stored with: "
-                f"send the key itself along, as {KEYS}[{index}].",
+                f"{path} names another host, {shown(validation.host_of(url))}, than the key was stored with, or the "
+                f"same without TLS: send the key itself along, as {KEYS}[{index}].",
                 param=path,
             )
 

@@ -77,6 +77,21 @@ def under_gevent() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
+_LEAST_FREE_BYTES = 8 * 1024 * 1024
+
+
+def is_out_of_space(settings: Settings) -> bool:
+    """Whether an SQLite database has no room to grow in; False where that is not known."""
+    if not settings.uses_sqlite:
+        return False
+    folder = os.path.dirname(make_url(settings.database_uri).database or "") or "."
+    try:
+        free = os.statvfs(folder)
+    except OSError:
+        return False
+    return free.f_bavail * free.f_frsize < _LEAST_FREE_BYTES
+
+
 def engine_of(app: Flask) -> Engine:
     engine: Engine | None = app.extensions.get("dragoman.engine")
     if engine is None:

@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 
 import orjson
 from flask import Flask
-from sqlalchemy import select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidRequest, NotFound
@@ -151,14 +151,37 @@ class KeyRing:
         self._follow()
         return made, secret
 
-    def list(self) -> list[StoredKey]:
-        """The newest first; the environment's keys are not among them."""
+    def list(self, *, limit: int | None = None, before: str | None = None) -> list[StoredKey]:
+        """The newest first; the environment's keys are not among them. `before` is the id of the last one of the page
+        before; where there is no such key, the list begins anew."""
 
         def work(session: Session) -> list[StoredKey]:
-            rows = session.scalars(select(ClientKeyRow).order_by(ClientKeyRow.created_at.desc(), ClientKeyRow.id))
-            return [_to_stored(row) for row in rows]
+            query = select(ClientKeyRow).order_by(ClientKeyRow.created_at.desc(), ClientKeyRow.id)
+            last = session.get(ClientKeyRow, before) if before else None
+            if last is not None:
+                later = ClientKeyRow.created_at < last.created_at
+                query = query.where(
+                    or_(later, and_(ClientKeyRow.created_at == last.created_at, ClientKeyRow.id > last.id))
+                )
+            return [_to_stored(row) for row in session.scalars(query.limit(limit))]
 
         return database.read(self._app, work)
+
+    def find(self, id: str) -> StoredKey | None:
+        """A key of the database, revoked and expired ones too."""
+
+        def work(session: Session) -> StoredKey | None:
+            row = session.get(ClientKeyRow, id)
+            return _to_stored(row) if row is not None else None
+
+        return database.read(self._app, work)
+
+    def count_valid(self) -> int:
+        """Of the database's."""
+        now = int(time.time())
+        lasts = or_(ClientKeyRow.expires_at.is_(None), ClientKeyRow.expires_at > now)
+        query = select(func.count()).select_from(ClientKeyRow).where(ClientKeyRow.revoked_at.is_(None), lasts)
+        return database.read(self._app, lambda session: session.scalar(query) or 0)
 
     def revoke(self, id: str, *, who: str, ip: str = "") -> StoredKey:
         """From now on refused, by every worker within a second. Raises NotFound."""

@@ -332,6 +332,11 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc
 
 
+def is_as_safe(url: str, was: str) -> bool:
+    """Whether a key that went to the base URL `was` may go to `url` without being asked for."""
+    return host_of(url) == host_of(was) and (url.startswith("https:") or not was.startswith("https:"))
+
+
 def from_environment(setting: RuntimeSetting, settings: Settings) -> Any:
     """What the environment says of a runtime setting. Raises ConfigError that names it."""
     raw = settings.runtime[setting.name].strip()

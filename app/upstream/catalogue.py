@@ -17,8 +17,9 @@ import gevent
 
 from app.errors import GatewayError, ModelNotFound, UpstreamError
 from app.storage.config import ConfigSnapshot, Connection
-from app.translate.facts import ModelFacts, facts_for, with_operator, with_upstream
+from app.translate.facts import MOST_TOKENS, ModelFacts, facts_for, with_operator, with_upstream
 from app.translate.learning import Lesson
+from app.translate.tools import is_deeper_than
 from app.upstream import names
 from app.upstream.client import UpstreamClient, not_understood
 from app.upstream.health import bare
@@ -34,6 +35,8 @@ FIRST_FETCH_WAIT_S = 2.0
 _PAGE_SIZE = 1000
 _MOST_PAGES = 20
 _MOST_NAMES = 1000
+_LONGEST_ID = 256
+_DEEPEST = 20
 
 
 @dataclass
@@ -270,13 +273,20 @@ def list_models(client: UpstreamClient) -> list[dict[str, Any]]:
         data = page.get("data")
         if not isinstance(data, list):
             raise not_understood("its list of models has no data")
-        found = {m["id"]: m for m in data if isinstance(m, dict) and isinstance(m.get("id"), str)}
+        found = {m["id"]: m for m in data if _is_model(m)}
         is_news = bool(found.keys() - models.keys())
         models |= found
         if not page.get("has_more") or not is_news:
             break
         params["after_id"] = next(reversed(found))
     return [*models.values()]
+
+
+def _is_model(entry: Any) -> bool:
+    """And one that can be shown: what an upstream says of its models stands in the lists of all."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+        return False
+    return 0 < len(entry["id"]) <= _LONGEST_ID and not is_deeper_than(entry, _DEEPEST)
 
 
 def _in_order(entries: Iterable[dict[str, Any]], wanted: Sequence[str]) -> list[dict[str, Any]]:
@@ -309,8 +319,10 @@ def _learned_entry(info: Mapping[str, Any]) -> dict[str, Any]:
     """What the upstream says, as far as it is of the type that Anthropic documents: others imitate its API."""
     entry: dict[str, Any] = {"created": _unix(info.get("created_at"))}
     for name, upstream_name, kind in _LEARNED_FIELDS:
-        if isinstance(info.get(upstream_name), kind):
-            entry[name] = info[upstream_name]
+        value = info.get(upstream_name)
+        is_nonsense = isinstance(value, int) and not 0 < value <= MOST_TOKENS
+        if isinstance(value, kind) and not is_nonsense:
+            entry[name] = value
     return {name: value for name, value in entry.items() if value}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar, cast
 
 import anthropic
@@ -21,7 +22,9 @@ from app.storage.config import Connection
 from app.translate import exact_json
 from app.translate.errors import scrubbed, to_upstream_error
 from app.translate.headers import to_client_headers
+from app.translate.tools import is_deeper_than
 from app.translate.translation import Translation
+from app.turns import give_turn
 from app.upstream.events import Event, EventParser, InvalidEvent
 from app.upstream.health import OF_THE_ACCOUNT, Health, may_succeed_elsewhere
 from app.upstream.transport import BODY, Body, Transport
@@ -33,6 +36,7 @@ Sources = tuple[tuple[int, ...], ...]
 CONNECT_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 10.0
 _DRAINED_WITHIN_S = 0.2
+_DEEPEST = 200
 BETA_HEADER = "anthropic-beta"
 
 
@@ -56,13 +60,15 @@ class UpstreamClient:
         self.connection = connection
         self.health = health or Health()
         self.transport = transport
-        self._secrets = [connection.key, *(value for value in connection.headers.values() if len(value) >= 8)]
+        self._secrets = [connection.key, *(value for value in connection.headers.values() if len(value) >= 4)]
         self._sdk = anthropic.Anthropic(
             api_key=connection.key,
             base_url=connection.base_url,
             max_retries=0,
             default_headers=_headers_of(connection),
-            http_client=httpx2.Client(transport=transport, trust_env=False, follow_redirects=False),
+            http_client=httpx2.Client(
+                transport=transport, trust_env=False, follow_redirects=False, cookies=_no_cookies()
+            ),
             open_telemetry=False,
         )
 
@@ -73,6 +79,7 @@ class UpstreamClient:
         """
         model = str(translation.body["model"])
         body = exact_json.dumps({**translation.body, "stream": True} if stream else translation.body)
+        give_turn()
         headers = self._request_headers(translation)
 
         def exchange() -> Reply:
@@ -94,14 +101,14 @@ class UpstreamClient:
                 raise
             return reply
 
-        self.health.begin(model, time.monotonic())
+        self.health.begin(model, time.monotonic(), len(body))
         try:
             reply = self._bounded(exchange, limits.first_event_s, translation.reply.message_sources)
         except UpstreamError as error:
             if may_succeed_elsewhere(error):
-                self.health.failed(model, error, time.monotonic())
+                self.health.failed(model, error, time.monotonic(), len(body))
             raise
-        self.health.began(model)
+        self.health.began(model, time.monotonic(), len(body))
         if not stream:
             self.health.completed(model)
         return reply
@@ -226,11 +233,11 @@ class Reply:
                 if self.message.get("type") != "message":
                     raise self._told_error(self.message) or not_understood("it is no message")
                 return
-            while not any(event.get("type") != "ping" for event in self._first):
+            while not self._first:
                 data = self._body.read()
                 if not data:
                     raise self._told_error(_value_of(self._parser.rest)) or _cut_short()
-                self._first += self._parsed(data)
+                self._first = [event for event in self._parsed(data) if event.get("type") != "ping"]
         except httpx2.TransportError as error:
             raise _disconnected(error) from error
         failed = next((e for e in self._first if e.get("type") == "error"), None)
@@ -326,6 +333,11 @@ class Reply:
         self._response.close()
 
 
+def _no_cookies() -> CookieJar:
+    """The SDK's client serves all requests of a connection: what an upstream answers to one is not sent with others."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
 def _headers_of(connection: Connection) -> Any:
     """Of every request. The SDK sends its key as `Authorization: Bearer`, which is taken off where `x-api-key` goes."""
     headers: dict[str, Any] = {"accept-encoding": "identity"}
@@ -347,7 +359,7 @@ class Understanding:
         pass
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, KeyError | TypeError | AttributeError | ValueError | IndexError):
+        if isinstance(error, KeyError | TypeError | AttributeError | ValueError | IndexError | RecursionError):
             log.warning("an answer could not be read", exc_info=error)
             raise not_understood("it is not as Anthropic's API documents it") from error
 
@@ -380,6 +392,8 @@ def _json_object(raw: bytes) -> dict[str, Any]:
     value = _value_of(raw)
     if not isinstance(value, dict):
         raise not_understood("it is not a JSON object")
+    if raw.count(b"{") + raw.count(b"[") > _DEEPEST and is_deeper_than(value, _DEEPEST):
+        raise not_understood("it is nested too deep")
     return value
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-LARGEST_EVENT_BYTES = 64 * 1024 * 1024
+LARGEST_EVENT_BYTES = 32 * 1024 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NO_EVENTS = (b"", b"[DONE]")
 """Data without content, which the standard says is none, and the end that OpenAI's servers send."""
@@ -26,32 +26,44 @@ class EventParser:
     carries its type."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._pending: list[bytes] = []
+        """The pieces of what is not whole yet: joined once, since an event may come in many."""
+        self._pending_bytes = 0
+        self._held = b""
+        """A CR, perhaps the first half of a CR LF, or the beginning of a byte order mark."""
         self._has_begun = False
 
     @property
     def rest(self) -> bytes:
         """What has come behind the last whole event."""
-        return self._rest
+        return b"".join(self._pending)
 
     def feed(self, data: bytes) -> list[Event]:
         """Raises InvalidEvent for data that is not a JSON object, unless it stands behind the end of the message."""
-        data = self._rest + data
+        if self._held:
+            data, self._held = self._held + data, b""
         if not self._has_begun:
             if _BYTE_ORDER_MARK.startswith(data):
-                self._rest = data
+                self._held = data
                 return []
             data = data.removeprefix(_BYTE_ORDER_MARK)
             self._has_begun = True
         if b"\r" in data:
-            held = b"\r" if data.endswith(b"\r") else b""  # perhaps the first half of a CR LF
-            data = data[: len(data) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        else:
-            held = b""
+            if data.endswith(b"\r"):
+                data, self._held = data[:-1], b"\r"
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if not data:
+            return []
+        if self._pending:
+            last = self._pending[-1]
+            self._pending.append(data)
+            if b"\n\n" not in data and not (last.endswith(b"\n") and data.startswith(b"\n")):
+                return self._wait(len(data))
+            data = b"".join(self._pending)
         *blocks, rest = data.split(b"\n\n")
-        self._rest = rest + held
-        if len(self._rest) > LARGEST_EVENT_BYTES:
-            raise InvalidEvent("an event is too large")
+        self._pending = [rest] if rest else []
+        self._pending_bytes = 0
+        self._wait(len(rest))
         events: list[Event] = []
         try:
             for block in blocks:
@@ -62,6 +74,13 @@ class EventParser:
             if not events or events[-1].get("type") != "message_stop":
                 raise
         return events
+
+    def _wait(self, count: int) -> list[Event]:
+        """For more: so many bytes have come, and nothing is whole."""
+        self._pending_bytes += count
+        if self._pending_bytes > LARGEST_EVENT_BYTES:
+            raise InvalidEvent("an event is too large")
+        return []
 
 
 def _event(block: bytes) -> Event | None:

@@ -1,9 +1,11 @@
 """What a connection has shown of itself lately, and whether a request should go there now. Pure: the time comes in.
 
-A 429 says for how long a model's limit is used up; then the connection is as good as ever. Other failures count once
+A 429 says for how long a model's limit is used up; then the connection is as good as ever. It may also mean one request
+that is too large for what a minute admits: a much smaller one may try at once if there is nothing else, and if it is
+answered, requests of that size are known to be refused for themselves. Other failures count once
 they come in a row, a refused key or an empty account at once: when their pause is over, one request tries the
 connection while the others still go elsewhere, and if that one is answered, the connection is back. A long wait is
-tried now and then, too, if there is nothing else: it may have been meant for one request that was too large.
+tried now and then, too, if there is nothing else.
 """
 
 from __future__ import annotations
@@ -27,6 +29,11 @@ COOL_DOWN_S = 5.0
 LONGEST_COOL_DOWN_S = 3600.0
 TRIAL_S = 15.0
 """A trial that has shown nothing by then, as when its client left, is followed by another."""
+LARGE_BYTES = 100_000
+"""Of a request that may be too large for what a minute admits."""
+MUCH_SMALLER = 2
+TOO_LARGE_FOR_S = 600.0
+"""How long it is known of a size that it is refused for itself."""
 _MOST_MODELS = 200
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
@@ -57,6 +64,14 @@ class Out:
     on_trial: bool = False
     may_be_tried_at: float = math.inf
     """Of a cool-down: when a request may go there if there is nothing else."""
+    size: int = 0
+    """Bytes of the request that met it."""
+
+    def is_much_larger_than(self, size: int) -> bool:
+        return self.size >= LARGE_BYTES and 0 < size * MUCH_SMALLER <= self.size
+
+    def may_be_tried(self, size: int, now: float) -> bool:
+        return now >= self.may_be_tried_at or (not self.on_trial and self.is_much_larger_than(size))
 
 
 @dataclass
@@ -66,18 +81,23 @@ class _Standing:
     pause_s: float = FIRST_PAUSE_S
     """How long the next failure takes it out."""
     out: Out | None = None
+    too_large: int = 0
+    """Bytes of a request that was refused for itself, until `too_large_until`; 0: none is known."""
+    too_large_until: float = 0.0
 
     def is_out(self, now: float) -> bool:
         return self.out is not None and now < self.out.until
 
-    def fail(self, error: UpstreamError, now: float) -> None:
+    def fail(self, error: UpstreamError, now: float, size: int) -> None:
         if error.code in OF_THE_ACCOUNT:
             self.out = Out(OF_THE_ACCOUNT[error.code], now + ADMIN_PAUSE_S, bare(error))
         elif error.status == 429:
+            if self.too_large and size >= self.too_large and now < self.too_large_until:
+                return
             until = now + _cool_down_s(error)
             if self.out is not None and self.out.reason == "cooling_down" and not self.out.on_trial:
                 until = max(until, self.out.until)
-            self.out = Out("cooling_down", until, bare(error), may_be_tried_at=now + TRIAL_S)
+            self.out = Out("cooling_down", until, bare(error), may_be_tried_at=now + TRIAL_S, size=size)
         else:
             self.failures += 1
             knew = self.is_out(now) and not (self.out is not None and self.out.on_trial)
@@ -85,18 +105,20 @@ class _Standing:
                 self.out = Out("failing", now + self.pause_s, bare(error))
                 self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
 
-    def begin(self, now: float) -> None:
+    def begin(self, now: float, size: int) -> None:
         if self.out is None:
             return
         if self.out.reason == "cooling_down":
             if not self.is_out(now):
                 self.out = None
-            elif now >= self.out.may_be_tried_at:
+            elif self.out.may_be_tried(size, now):
                 self.out = replace(self.out, on_trial=True, may_be_tried_at=now + TRIAL_S)
         elif not self.is_out(now):
             self.out = replace(self.out, until=now + TRIAL_S, on_trial=True)
 
-    def began(self) -> None:
+    def began(self, now: float, size: int) -> None:
+        if self.out is not None and self.out.on_trial and self.out.is_much_larger_than(size):
+            self.too_large, self.too_large_until = self.out.size, now + TOO_LARGE_FOR_S
         if self.out is not None and (self.out.on_trial or self.out.reason != "cooling_down"):
             self.out = None
 
@@ -122,31 +144,31 @@ class Health:
         standings: list[tuple[str | None, _Standing]] = [(None, self._whole), *self._models.items()]
         return [(name, s.out) for name, s in standings if s.out is not None and s.is_out(now)]
 
-    def begin(self, model: str, now: float) -> None:
+    def begin(self, model: str, now: float, size: int = 0) -> None:
         """A request goes there; where a pause is over, it is the trial."""
         for standing in self._of(model):
-            standing.begin(now)
+            standing.begin(now, size)
 
-    def began(self, model: str) -> None:
+    def began(self, model: str, now: float = 0.0, size: int = 0) -> None:
         """A request is being answered: its first event is there."""
         for standing in self._of(model):
-            standing.began()
+            standing.began(now, size)
 
     def completed(self, model: str) -> None:
         """An answer has come to its proper end."""
         for standing in self._of(model):
             standing.completed()
 
-    def failed(self, model: str, error: UpstreamError, now: float) -> None:
-        """A request, or an answer that had begun, failed for a reason that is not the request's own."""
+    def failed(self, model: str, error: UpstreamError, now: float, size: int = 0) -> None:
+        """A request of `size` bytes, or an answer that had begun, failed for a reason that is not the request's own."""
         if error.code in _OF_THE_MODEL:
             if model not in self._models and len(self._models) >= _MOST_MODELS:  # clients may invent names
                 self._models = {name: s for name, s in self._models.items() if s.is_out(now)}
                 while len(self._models) >= _MOST_MODELS:
                     del self._models[next(iter(self._models))]
-            self._models.setdefault(model, _Standing()).fail(error, now)
+            self._models.setdefault(model, _Standing()).fail(error, now, size)
         else:
-            self._whole.fail(error, now)
+            self._whole.fail(error, now, size)
 
     def _of(self, model: str) -> list[_Standing]:
         own = self._models.get(model)

@@ -104,10 +104,10 @@ class Pool:
         client = self._clients.get(connection.id)
         return [] if client is None else client.health.outs(time.monotonic())
 
-    def plan(self, targets: Sequence[Target]) -> Plan:
+    def plan(self, targets: Sequence[Target], size: int = 0) -> Plan:
         """Of `targets`, which stand in the order of preference, those that may be asked now: the healthy ones, then
         what failed lately, since what could be answered is not refused; of those at their limit one, now and then, if
-        there is nothing else. Raises UpstreamError when none may."""
+        there is nothing else. `size` is the request's, in bytes. Raises UpstreamError when none may."""
         now = time.monotonic()
         healthy: list[Connection] = []
         doubtful: list[tuple[bool, float, Connection]] = []
@@ -123,7 +123,7 @@ class Pool:
             else:
                 doubtful.append((out.reason != "failing", out.until, connection))
         found = healthy + [each[-1] for each in sorted(doubtful, key=lambda each: each[:2])]
-        found = found or [connection for connection, out in cooling if now >= out.may_be_tried_at][:1]
+        found = found or [connection for connection, out in cooling if out.may_be_tried(size, now)][:1]
         left_out = [(connection, _for_now(out, now)) for connection, out in cooling if connection not in found]
         if not found:
             raise all_failed(left_out)

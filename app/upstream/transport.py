@@ -29,6 +29,7 @@ from urllib3.util import parse_url
 
 from app.errors import ConfigError
 from app.settings import Settings
+from app.turns import give_turn
 from app.upstream.http1 import BadResponse, ResponseDecoder
 from app.upstream.waiting import is_silent_and_open
 
@@ -36,6 +37,9 @@ _READ_SIZE = 16384
 _CONNECTIONS_KEPT = 64
 _KEPT_S = 60.0
 _WRITTEN_AT_ONCE = 65536
+_MOST_OF_AN_ANSWER = 64 * 1024 * 1024
+"""Bytes, four times what the longest answers are with all that streams put around them."""
+_MOST_OF_AN_ERROR = 1024 * 1024
 _STALE_WITHIN_S = 2.0
 """After that a connection that breaks off was not closed for being old: the request may be under way."""
 _SOCKET_OPTIONS = [
@@ -92,6 +96,7 @@ class Wire:
         return data
 
     def _read(self) -> bytes:
+        give_turn()  # an upstream may send without pause
         data: bytes = self._socket.recv(_READ_SIZE)
         return data
 
@@ -147,6 +152,7 @@ class Body(httpx2.SyncByteStream):
         self._decoder = decoder
         self._start = start
         self._timeout_s: float | None = timeout_s
+        self._left = _MOST_OF_AN_ANSWER if decoder.status < 400 else _MOST_OF_AN_ERROR
 
     def read(self) -> bytes:
         """What has arrived, b"" at the end. Raises httpx2.TransportError."""
@@ -159,16 +165,25 @@ class Body(httpx2.SyncByteStream):
         """The same; None when nothing came in time: it may be asked again."""
         if self._start:
             start, self._start = self._start, b""
-            return start
+            return self._counted(start)
         ends_at = None if seconds is None else time.monotonic() + seconds
         while not self._decoder.is_complete:
             assert self._wire is not None, "read after close"
             with _as_httpx_errors:
                 data = _receive(self._wire, self._decoder, seconds)
             if data is None or data:
-                return data
+                return data and self._counted(data)
             if ends_at is not None:  # some came, but nothing of the body
                 seconds = max(0.001, ends_at - time.monotonic())
+        return b""
+
+    def _counted(self, data: bytes) -> bytes:
+        """Of an error the beginning says enough. Raises httpx2.TransportError for any other answer without end."""
+        self._left -= len(data)
+        if self._left >= 0:
+            return data
+        if self._decoder.status < 400:
+            raise httpx2.RemoteProtocolError("the answer is too large")
         return b""
 
     def __iter__(self) -> Iterator[bytes]:

@@ -150,3 +150,21 @@ def test_the_configuration_takes_no_halves(client: FlaskClient) -> None:
     answer: Any = client.post("/config/update", data=rb'{"COMPAT": "\ud83d"}', headers=ADMIN)
     assert answer.status_code == 400
     assert "surrogate" in answer.json["error"]["message"]
+
+
+def test_codings_upon_codings_are_refused(client: FlaskClient) -> None:
+    """Each costs its time, and a header has room for a thousand."""
+    answer = ask(client, BODY, ",".join(["gzip"] * 1000))
+    assert answer.status_code == 415
+    assert "1000 codings" in answer.json["error"]["message"]
+
+
+def test_more_values_than_can_be_read_in_a_moment_are_refused(make_app: AppMaker) -> None:
+    environment = {"ENABLE_ANTHROPIC_API": "true", "ANTHROPIC_API_KEYS": "sk-ant-of-these-tests"}
+    client = make_app(runtime=environment).test_client()
+    for many in (b"[" + b"[]," * 300_000 + b"1]", b"{" + b'"a":1,' * 600_000 + b'"b":2}'):
+        answer = ask(client, BODY.replace(b'"hi"', many))
+        assert answer.status_code == 400
+        assert answer.json["error"]["code"] == "too_many_values"
+    prose = BODY.replace(b"hi", b'a,[{ \\\\ \\" ,' * 100_000)
+    assert ask(client, prose).status_code == 200

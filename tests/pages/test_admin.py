@@ -67,6 +67,18 @@ def test_too_many_failures_are_told_with_the_time_to_wait(visitor):
     assert answer.status_code == 429
     assert "Too many failed sign-ins. Try again in" in answer.text
     assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_browser_that_has_signed_in_before_is_locked_out_by_nobody_but_itself(visitor):
+    limits = visitor.app.extensions["dragoman.login_limits"]
+    most = int(login_limits.FAILED_LOGINS_PER_USERNAME.split()[0])
+    for _ in range(most):
+        limits.count("192.0.2.1", "ann")
+    visitor.post("/admin/logout", shown_at="/admin")
+    assert visitor.sign_in().status_code == 303
+    for _ in range(most):
+        wrong = visitor.post("/admin/account", current="wrong", password="a new password", again="a new password")
+        assert "not your current password" in Form(wrong.text).errors["current"]
     account = visitor.post("/admin/account", current=PASSWORD, password="a new password", again="a new password")
     assert "Too many failed sign-ins" in Form(account.text).errors["current"]
 

@@ -4,6 +4,7 @@ to what is no request."""
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import re
 import signal
@@ -209,10 +210,23 @@ class TestARefusedBody:
         with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
             client.sendall(self.HEAD + kind + b"\r\n\r\n")
             with contextlib.suppress(OSError):
-                while sent < 500_000_000:
+                while sent < 2_000_000_000:
                     client.sendall(b"f4240\r\n" + piece + b"\r\n" if chunked else piece)
                     sent += len(piece)
-        assert sent < 100_000_000
+        assert sent < 400_000_000
+
+    @pytest.mark.parametrize("size", [70_000_000, 200_000_000])
+    def test_a_sender_that_reads_when_all_is_sent_learns_why(self, module_gateway: GatewayMaker, size: int) -> None:
+        """As Python's http.client, which gives up at the first write that fails."""
+        piece = b"x" * 1_000_000
+        port = int(shared(module_gateway).url.rsplit(":", 1)[1])
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        headers = {**CLIENT, "content-length": str(size)}
+        client.request("POST", "/v1/chat/completions", (piece for _ in range(size // len(piece))), headers)
+        answer = client.getresponse()
+        assert answer.status == 413
+        assert b"larger than" in answer.read()
+        client.close()
 
     def test_after_one_of_a_usual_size_the_connection_goes_on(self, module_gateway: GatewayMaker) -> None:
         with requests.Session() as session:

@@ -12,6 +12,7 @@ from app.upstream.health import (
     FIRST_PAUSE_S,
     LONGEST_COOL_DOWN_S,
     LONGEST_PAUSE_S,
+    TOO_LARGE_FOR_S,
     TRIAL_S,
     Health,
     may_succeed_elsewhere,
@@ -96,6 +97,47 @@ def test_a_long_wait_is_tried_by_one_request_now_and_then() -> None:
     assert tried.may_be_tried_at == 2 * TRIAL_S
     health.began(A)
     assert not is_out(health, TRIAL_S)
+
+
+def test_a_request_that_is_too_large_for_a_minute_takes_the_model_from_nobody_for_long() -> None:
+    health = Health()
+    health.failed(A, limited("60"), 0.0, size=1_000_000)
+    out = health.out(A, 1.0)
+    assert out is not None
+    assert not out.may_be_tried(900_000, 1.0)
+    assert out.may_be_tried(10_000, 1.0), "a much smaller one"
+    health.begin(A, 1.0, 10_000)
+    waiting = health.out(A, 1.0)
+    assert waiting is not None
+    assert not waiting.may_be_tried(10_000, 1.1), "one at a time"
+    health.began(A, 1.5, 10_000)
+    assert not is_out(health, 1.5)
+    health.failed(A, limited("60"), 2.0, size=1_100_000)
+    assert not is_out(health, 2.0), "its size is known to be refused for itself"
+    health.failed(A, limited("60"), 3.0, size=10_000)
+    assert is_out(health, 3.0), "but this one was not"
+
+
+def test_where_smaller_requests_are_refused_too_the_limit_is_used_up() -> None:
+    health = Health()
+    health.failed(A, limited("60"), 0.0, size=1_000_000)
+    health.begin(A, 1.0, 10_000)
+    health.failed(A, limited("59"), 1.2, size=10_000)
+    out = health.out(A, 1.3)
+    assert out is not None
+    assert not out.may_be_tried(10_000, 1.3)
+    assert not out.may_be_tried(6_000, 1.3)
+    health.failed(A, limited("50"), 2.0, size=2_000_000)
+    assert is_out(health, 2.0)
+
+
+def test_what_is_known_of_a_size_is_forgotten_in_time() -> None:
+    health = Health()
+    health.failed(A, limited("60"), 0.0, size=1_000_000)
+    health.begin(A, 1.0, 10_000)
+    health.began(A, 1.0, 10_000)
+    health.failed(A, limited("60"), 1.0 + TOO_LARGE_FOR_S, size=1_000_000)
+    assert is_out(health, 1.0 + TOO_LARGE_FOR_S)
 
 
 def test_what_is_kept_of_a_failure_holds_nothing_of_its_request() -> None:
