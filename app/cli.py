@@ -399,7 +399,8 @@ def _say_where(settings: Settings) -> None:
     if settings.dragoman_demo:
         click.echo(f"Demo: answers come from a simulator; data is in {_near(settings.instance_path)}")
     url = _url(settings)
-    click.echo(f"Admin pages: {url}/admin   For your programs: {url}/v1   Stop with Ctrl-C.")
+    click.echo(f"Admin pages: {url}/admin   For your programs: {url}/v1")
+    click.echo("Ctrl-C stops at once; kill (SIGTERM) lets running answers finish.")
 
 
 def _near(path: Path) -> Path:

@@ -173,9 +173,8 @@ def test_the_first_start_prints_the_set_up_link_and_a_start_with_an_account_does
     account = {"ADMIN_USERNAME": "ann", "ADMIN_PASSWORD": "password of ann"}
     running = gateway(**account)
     assert "/setup#token=" not in running.log
-    assert (
-        f"Admin pages: {running.url}/admin   For your programs: {running.url}/v1   Stop with Ctrl-C.\n" in running.log
-    )
+    told = f"Admin pages: {running.url}/admin   For your programs: {running.url}/v1\nCtrl-C stops at once; kill (SIGTERM)"
+    assert told in running.log
 
 
 def test_a_shells_usual_limit_of_open_files_is_no_limit_of_streams(gateway):
