@@ -64,9 +64,8 @@ class ConfigSnapshot:
 
     @cached_property
     def alias_names(self) -> Mapping[str, str]:
-        """The names of MODEL_ALIASES by themselves, and by these in small letters where that is no other alias."""
-        names = [*self.values["MODEL_ALIASES"]]
-        return {**{name.lower(): name for name in names}, **{name: name for name in names}}
+        """The names of MODEL_ALIASES by these in small letters."""
+        return {name.lower(): name for name in self.values["MODEL_ALIASES"]}
 
 
 @dataclass(frozen=True)

@@ -290,12 +290,17 @@ def _models(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _aliases(aliases: dict[str, Any]) -> dict[str, Any]:
+    seen: dict[str, str] = {}
     for alias, model in aliases.items():
         path = f"MODEL_ALIASES.{alias[:100]}"
         if not alias.strip() or not _is_text(alias):
             raise InvalidRequest(f"{path}: an alias must not be empty.", param=path)
         if not _is_text(model) or not model.strip():
             raise refuse(path, "the id of a model", model)
+        if seen.setdefault(alias.lower(), alias) != alias:
+            both = f"{shown(seen[alias.lower()])} and {shown(alias)}"
+            message = f"MODEL_ALIASES: {both} are the same name: large and small letters make no difference."
+            raise InvalidRequest(message, param="MODEL_ALIASES")
     return aliases
 
 

@@ -112,6 +112,7 @@ WRONG = (
     ({"models1__id": "claude-x"}, "models1-id"),
     ({"models0__max_tokens": "many"}, "models0-max_tokens"),
     ({"aliases0__model": ""}, "aliases0-model"),
+    ({"aliases1__alias": "GPT-4o", "aliases1__model": "claude-x"}, "aliases1-alias"),
 )
 
 

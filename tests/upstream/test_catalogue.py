@@ -115,7 +115,6 @@ def upstream_ids(route: Route) -> list[str]:
         ("Anthropic/CLAUDE-opus-4.6", "claude-opus-4-6"),
         ("GPT-4O", "claude-opus-5-5"),
         ("anthropic/Gpt-4o", "claude-opus-5-5"),
-        ("gpt-4O", "claude-haiku-5-5"),
         ("o3", "claude-sonnet-5-5"),
         ("claude-Mine", "claude-Mine"),
         ("claude-mine", "claude-mine"),
@@ -131,7 +130,6 @@ def test_a_name_that_differs_from_a_listed_one_by_case_only_is_taken_and_an_exac
 ) -> None:
     catalogue, snapshot = make_catalogue(
         MODEL_ALIASES={
-            "gpt-4O": "claude-haiku-5-5",
             "gpt-4o": "claude-opus-5-5",
             "O3": "Claude-Sonnet-5-5",
             "Claude-Opus-4-8": "claude-haiku-5-5",
