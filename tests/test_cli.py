@@ -173,7 +173,9 @@ def test_the_first_start_prints_the_set_up_link_and_a_start_with_an_account_does
     account = {"ADMIN_USERNAME": "ann", "ADMIN_PASSWORD": "password of ann"}
     running = gateway(**account)
     assert "/setup#token=" not in running.log
-    told = f"Admin pages: {running.url}/admin   For your programs: {running.url}/v1\nCtrl-C stops at once; kill (SIGTERM)"
+    told = (
+        f"Admin pages: {running.url}/admin   For your programs: {running.url}/v1\nCtrl-C stops at once; kill (SIGTERM)"
+    )
     assert told in running.log
 
 

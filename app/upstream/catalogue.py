@@ -71,12 +71,30 @@ class Catalogue:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._learned: dict[tuple[str, str], _Learned] = {}
+        self._doubted_at = -1
+        """The generation whose names were looked at."""
+        self._doubts: list[str] = []
 
-    def follow(self, connections: Iterable[Connection]) -> None:
-        """Forgets what was learned of connections that are no longer configured, and of keys that were rotated. Call it
-        now and then."""
-        accounts = {_account(connection) for connection in connections}
+    def follow(self, snapshot: ConfigSnapshot) -> None:
+        """Forgets what was learned of connections that are no longer configured, and of keys that were rotated, and
+        tells in the log of names that nothing lists. Call it at each change, and now and then."""
+        accounts = {_account(connection) for connection in snapshot.connections}
         self._learned = {account: learned for account, learned in self._learned.items() if account in accounts}
+        self._tell_doubts(snapshot)
+
+    def _tell_doubts(self, snapshot: ConfigSnapshot) -> None:
+        """Who sets names in the environment sees no answer with warnings. Once the models of all connections are known:
+        before, a name may be right."""
+        in_use = [c for c in snapshot.connections if c.enable]
+        if snapshot.generation == self._doubted_at or not in_use:
+            return
+        if not all(self._state(connection).fetched_at for connection in in_use):
+            return
+        before, self._doubts = self._doubts, names.doubts(snapshot, self._learned_ids(snapshot))
+        self._doubted_at = snapshot.generation
+        for doubt in self._doubts:
+            if doubt not in before:  # a new key is a new generation, too
+                log.warning("configuration: %s", doubt)
 
     def facts(self, connection: Connection, model: str, snapshot: ConfigSnapshot) -> ModelFacts:
         """What is known now; starts a refresh in the background when that is old."""
@@ -181,6 +199,10 @@ class Catalogue:
         """Of the names of models in these settings those that no connection lists, in sentences for the admin. Waits
         as models() does."""
         return names.warnings(settings, snapshot, self._learned_ids(snapshot))
+
+    def unlisted_aliases(self, snapshot: ConfigSnapshot) -> frozenset[str]:
+        """The aliases that stand for what no connection lists."""
+        return names.unlisted_aliases(snapshot, self._learned_ids(snapshot))
 
     def key_warnings(self, models: Collection[str], snapshot: ConfigSnapshot) -> list[str]:
         """The same of the models that a client key may use."""

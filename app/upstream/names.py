@@ -27,6 +27,7 @@ _DATA: dict[str, Any] = orjson.loads((Path(__file__).parent.parent / "models.jso
 OVERLAY: Mapping[str, Mapping[str, Any]] = _DATA["models"]
 _DATED: Mapping[str, str] = {alias: id for id, entry in OVERLAY.items() for alias in entry["aliases"]}
 
+_WITH_NAMES = ("MODEL_ALIASES", "MODEL_ORDER", "ANTHROPIC_MODELS", "ANTHROPIC_API_CONFIGS")
 Learned = Callable[[Connection], Collection[str]]
 """The ids that a connection's upstream lists; none while it was not asked."""
 
@@ -82,6 +83,17 @@ def warnings(settings: Collection[str], snapshot: ConfigSnapshot, learned: Learn
     has."""
     odd = _odd_aliases(snapshot, learned) if "MODEL_ALIASES" in settings else ()
     return [*islice(odd, _MOST_TOLD), *_told(_doubtful(settings, snapshot, learned))]
+
+
+def doubts(snapshot: ConfigSnapshot, learned: Learned) -> list[str]:
+    """The same of all settings."""
+    return warnings(_WITH_NAMES, snapshot, learned)
+
+
+def unlisted_aliases(snapshot: ConfigSnapshot, learned: Learned) -> frozenset[str]:
+    """The aliases that stand for what no connection lists."""
+    listed = _Listed(_models(snapshot, learned))
+    return frozenset(alias for alias, model in snapshot.values["MODEL_ALIASES"].items() if model not in listed)
 
 
 def key_warnings(models: Collection[str], snapshot: ConfigSnapshot, learned: Learned) -> list[str]:

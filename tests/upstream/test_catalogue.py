@@ -209,3 +209,26 @@ def test_what_model_order_names_is_listed_first_in_that_order(make_catalogue: An
     ids = [m["id"] for m in catalogue.models(snapshot)]
     assert ids[:4] == ["claude-haiku-5-5", "GPT-4o", "claude-haiku-4-5-20251001", "claude-sonnet-5-5"]
     assert len(ids) == len(set(ids))
+
+
+def test_names_that_nothing_lists_are_told_in_the_log_once_the_models_of_all_connections_are_known(
+    make_app: AppMaker, simulator: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(
+        runtime={
+            "ENABLE_ANTHROPIC_API": "true",
+            "ANTHROPIC_API_KEYS": "sk-ant-a",
+            "ANTHROPIC_API_BASE_URLS": simulator,
+            "MODEL_ALIASES": '{"gpt-4o": "claude-sonet-5-5", "gpt-5": "claude-opus-5-5"}',
+        }
+    )
+    services, claude = app.extensions["dragoman"], app.extensions["dragoman.upstream"]
+    claude.follow(services.config.snapshot)
+    assert "sonet" not in caplog.text
+    claude.catalogue.models(services.config.snapshot)
+    for _ in range(2):
+        claude.follow(services.config.snapshot)
+    services.keys.create(name="laptop", who="a test")
+    told = "No connection lists the model claude-sonet-5-5, which gpt-4o stands for. Did you mean claude-sonnet-5-5?"
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [f"configuration: {told}"]
+    assert claude.catalogue.unlisted_aliases(services.config.snapshot) == {"gpt-4o"}

@@ -51,7 +51,11 @@ def test_an_alias_of_an_alias_is_told_since_it_stands_for_no_model() -> None:
 
 
 def test_an_alias_that_hides_a_model_is_told_unless_it_stands_for_that_very_model() -> None:
-    aliases = {"claude-opus-5": "claude-opus-5-5", "claude-opus-5-5": "Claude-Opus-5.5", "Claude-Opus-4-8": "claude-opus-5"}
+    aliases = {
+        "claude-opus-5": "claude-opus-5-5",
+        "claude-opus-5-5": "Claude-Opus-5.5",
+        "Claude-Opus-4-8": "claude-opus-5",
+    }
     assert warnings({"MODEL_ALIASES"}, snapshot(MODEL_ALIASES=aliases), nothing_learned) == [
         "The alias claude-opus-5 hides the model of that name: who asks for it gets claude-opus-5-5."
     ]
