@@ -132,7 +132,8 @@ class PersistentConfig:
         if first:
             overridden = [name for name in self._environment if snapshot.sources[name] == "database"]
             if overridden:
-                log.warning("the database overrides what the environment says of %s", ", ".join(overridden))
+                names = ", ".join(overridden)
+                log.warning("the database overrides what the environment says of %s (reset it at /admin/config)", names)
             if KEYS in self._environment and snapshot.sources[PUBLIC[0]] == "default":
                 log.warning("the environment has Anthropic keys, but no chat is answered: set %s=true", PUBLIC[0])
         for problem in snapshot.problems:

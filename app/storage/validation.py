@@ -337,6 +337,13 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc
 
 
+_EXAMPLES: Mapping[str, str] = {
+    "ANTHROPIC_API_CONFIGS": '{"0": {"name": "main", "priority": 1}}',
+    "ANTHROPIC_MODELS": '[{"id": "claude-sonnet-5-5"}]',
+    "MODEL_ALIASES": '{"gpt-4o": "claude-sonnet-5-5"}',
+}
+
+
 def from_environment(setting: RuntimeSetting, settings: Settings) -> Any:
     """What the environment says of a runtime setting. Raises ConfigError that names it."""
     raw = settings.runtime[setting.name].strip()
@@ -355,7 +362,8 @@ def from_environment(setting: RuntimeSetting, settings: Settings) -> Any:
             try:
                 value = orjson.loads(raw)
             except orjson.JSONDecodeError as error:
-                raise ConfigError(f"{setting.name} must be JSON: {error}.") from None
+                example = f", as in '{_EXAMPLES[setting.name]}'" if setting.name in _EXAMPLES else ""
+                raise ConfigError(f"{setting.name} must be JSON{example}: {error}.") from None
     try:
         return check(setting.name, value)
     except InvalidRequest as error:
