@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from app import errors
 from app.access import callers
 from app.errors import GatewayError, in_one_line, shown
+from app.services import services, upstream
 
 log = logging.getLogger(__name__)
 PAGE_PREFIXES = ("/admin", "/setup")
@@ -33,6 +34,8 @@ def render(error: GatewayError) -> Response:
             "%s: %s %s: %s %s: %s", request_id(), request.method, request.path[:100], error.status, error.code, said
         )
     g.error = error
+    if error.code == "model_not_found":
+        error.message += _meant_model(error)
     headers = {"x-request-id": _upstream_request_id(error) or request_id(), **error.headers}
     if request.path.startswith(PAGE_PREFIXES) and request.accept_mimetypes.accept_html and not request.is_json:
         page = render_template("error.html", error=error, request_id=request_id())
@@ -42,6 +45,17 @@ def render(error: GatewayError) -> Response:
 
 def request_id() -> str:
     return str(g.get("request_id", ""))
+
+
+def _meant_model(error: GatewayError) -> str:
+    """Of what this caller may use. Whether Anthropic or we do not know the model makes no difference to a client."""
+    asked = error.model if isinstance(error, errors.ModelNotFound) else g.get("model")
+    key = g.caller.key
+    meant = None
+    if asked:
+        with suppress(errors.ServiceUnavailable):
+            meant = upstream().catalogue.nearest(asked, services().config.snapshot, key.models if key else None)
+    return f" Did you mean `{meant}`?" if meant else ""
 
 
 def _upstream_request_id(error: GatewayError) -> str | None:

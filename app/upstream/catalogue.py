@@ -195,6 +195,10 @@ class Catalogue:
         ]
         return _in_order(listed, snapshot.values["MODEL_ORDER"])
 
+    def nearest(self, name: str, snapshot: ConfigSnapshot, allowed: Sequence[str] | None = None) -> str | None:
+        """Which of the models that models() lists a name that nothing knows was probably to be. Waits as it does."""
+        return names.nearest(name, [m["id"] for m in self.models(snapshot, allowed)])
+
     def warnings(self, settings: Collection[str], snapshot: ConfigSnapshot) -> list[str]:
         """Of the names of models in these settings those that no connection lists, in sentences for the admin. Waits
         as models() does."""

@@ -126,7 +126,8 @@ class _Listed:
         return self._near(name, [each for each in self._compared if _NO_DIGIT.sub("", each) == digits], 0.8)
 
     def _near(self, name: str, compared: Sequence[str], likeness: float) -> str | None:
-        near = get_close_matches(plain(name[:_LONGEST_TOLD]), compared, 1, likeness)
+        dashed = "-".join(name[:_LONGEST_TOLD].split())  # "Claude Opus 5.5", as people and lists show it
+        near = get_close_matches(plain(dashed), compared, 1, likeness)
         return self._names[near[0]] if near else None
 
 
@@ -144,6 +145,12 @@ def _odd_aliases(snapshot: ConfigSnapshot, learned: Learned) -> Iterator[str]:
 def _is_alias(model: str, listed: _Listed, snapshot: ConfigSnapshot) -> bool:
     """What an alias stands for is looked up among the models alone."""
     return model not in listed and alias_in(model, snapshot) is not None
+
+
+def nearest(name: str, listed: Iterable[str]) -> str | None:
+    """The one of these names that is likest, None if none is like it or it is that very name."""
+    near = _Listed(listed).nearest(name)
+    return None if near == name else near
 
 
 Doubtful = tuple[str, str, _Listed, bool]

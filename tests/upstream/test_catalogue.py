@@ -185,6 +185,15 @@ def test_what_is_refused_is_told_by_the_name_asked_for_and_by_what_it_stands_for
         catalogue.route("claude-fable-5", snapshot)
 
 
+def test_the_nearest_name_is_one_that_the_key_may_use_and_another_than_was_asked_for(make_catalogue: Any) -> None:
+    catalogue, snapshot = make_catalogue(MODEL_ALIASES={"gpt-4o": "claude-opus-5-5"})
+    assert catalogue.nearest("claude-haiku-5.4", snapshot) == "claude-haiku-5-5"
+    assert catalogue.nearest("claude-haiku-5.4", snapshot, ("claude-sonnet-5-5",)) == "claude-sonnet-5-5"
+    assert catalogue.nearest("gpt-4", snapshot, ("claude-opus-5-5",)) == "gpt-4o"
+    assert catalogue.nearest("gpt-4", snapshot, ("claude-sonnet-5-5",)) is None
+    assert catalogue.nearest("claude-opus-5-5", snapshot) is None
+
+
 def test_an_alias_is_listed_also_when_its_model_is_not(make_catalogue: Any) -> None:
     aliases = {"a": "claude-nope", "b": "claude-opus-5-5", "c": "claude-haiku-4-5", "d": "Claude-Opus-5-5"}
     configs = {"0": {"model_ids": ["claude-opus-5-5"]}}
