@@ -34,6 +34,8 @@ FIRST_FETCH_WAIT_S = 2.0
 _PAGE_SIZE = 1000
 _MOST_PAGES = 20
 _MOST_NAMES = 1000
+_MOST_DIGITS = 3  # of a number of a version; longer ones are dates
+_LINES = frozenset(model["line"] for model in OVERLAY.values())
 
 
 @dataclass
@@ -307,11 +309,44 @@ def list_models(client: UpstreamClient) -> list[dict[str, Any]]:
 
 def _in_order(entries: Iterable[dict[str, Any]], wanted: Sequence[str]) -> list[dict[str, Any]]:
     """Those that MODEL_ORDER names first; then the newest Sonnet, since programs that start on the first of the list
-    should not start on the dearest model; then the newest first."""
-    listed = sorted(entries, key=lambda m: (-(m.get("created") or 0), m["id"]))
-    usual = next((m for m in listed if m.get("line") == "sonnet" and "alias_of" not in m), None)
+    should not start on the dearest model; then the newest first. An alias stands right behind its model, so that a new
+    one changes no other's place."""
+    listed = [*entries]
+    models = _newest_first([m for m in listed if "alias_of" not in m])
+    usual = next((m for m in models if m.get("line") == "sonnet"), None)
     places = {plain(name): place for place, name in reversed([*enumerate(wanted)])}
-    return sorted(listed, key=lambda m: (places.get(plain(m["id"]), len(wanted)), m is not usual))
+    ranks = {m["id"]: rank for rank, m in enumerate(models)}
+    by_name = {plain(m["id"]): m for m in reversed(models)} | {m["id"]: m for m in models}
+
+    def place(entry: dict[str, Any]) -> tuple[Any, ...]:
+        target = entry.get("alias_of", entry["id"])
+        model = by_name.get(target) or by_name.get(plain(target)) or entry
+        wanted_at = places.get(plain(entry["id"]), places.get(plain(model["id"]), len(wanted)))
+        return (wanted_at, model is not usual, ranks.get(model["id"], len(ranks)), "alias_of" in entry, entry["id"])
+
+    return sorted(listed, key=place)
+
+
+def _newest_first(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A model whose date is unknown is newer than those of its line with a lower version."""
+
+    def age(model: dict[str, Any]) -> tuple[Any, ...]:
+        line, version = _line_and_version(model["id"])
+        created = model.get("created") or 0
+        if not created and line:
+            earlier = (m["created"] for m, known in dated if known[0] == line and known[1] < version)
+            created = max(earlier, default=0)
+        return (-created, (*(-number for number in version), 1), model["id"])  # 5.5 before 5, which ends with the 1
+
+    dated = [(m, _line_and_version(m["id"])) for m in models if m.get("created")]
+    return sorted(models, key=age)
+
+
+def _line_and_version(id: str) -> tuple[str | None, tuple[int, ...]]:
+    """Of `claude-opus-4-5-20251101` these are opus and (4, 5)."""
+    parts = plain(id).split("-")
+    line = next((part for part in parts if part in _LINES), None)
+    return line, tuple(int(part) for part in parts if part.isdecimal() and len(part) <= _MOST_DIGITS)
 
 
 def _overlay_entry(id: str) -> dict[str, Any]:

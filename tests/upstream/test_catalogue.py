@@ -208,8 +208,32 @@ def test_the_list_begins_with_the_newest_sonnet_and_goes_on_with_the_newest_mode
     catalogue, snapshot = make_catalogue(MODEL_ALIASES={"a-sonnet": "claude-sonnet-5-5"})
     first, *others = catalogue.models(snapshot)
     assert first["id"] == "claude-sonnet-5-5"
-    assert [m["created"] for m in others] == sorted((m["created"] for m in others), reverse=True)
-    assert "a-sonnet" in {m["id"] for m in others}
+    dated = [m["created"] for m in others[1:] if m["created"]]
+    assert dated == sorted(dated, reverse=True)
+    assert others[0]["id"] == "a-sonnet"
+
+
+def test_an_alias_stands_right_behind_its_model_and_changes_no_other_place(make_catalogue: Any) -> None:
+    aliases = {"o1": "claude-opus-5-5", "gpt-5": "Claude-Opus-5.5", "mini": "claude-haiku-4-5", "z": "claude-nope"}
+    order = ["claude-haiku-5-5", "o1"]
+    catalogue, snapshot = make_catalogue(MODEL_ORDER=order[:1])
+    without = [m["id"] for m in catalogue.models(snapshot)]
+    catalogue, snapshot = make_catalogue(MODEL_ALIASES=aliases, MODEL_ORDER=order)
+    ids = [m["id"] for m in catalogue.models(snapshot)]
+    assert [id for id in ids if id not in aliases] == without
+    assert (ids[1], ids[-1]) == ("o1", "z")
+    assert ids[ids.index("claude-opus-5-5") + 1] == "gpt-5"
+    assert ids[ids.index("claude-haiku-4-5-20251001") + 1] == "mini"
+
+
+def test_a_model_of_unknown_age_stands_in_its_line_by_its_version(make_catalogue: Any) -> None:
+    added = ["claude-opus-6", "claude-opus-6-1", "claude-opus-5-2", "claude-opus-3", "my-own"]
+    catalogue, snapshot = make_catalogue(ANTHROPIC_MODELS=[{"id": id} for id in added])
+    ids = [m["id"] for m in catalogue.models(snapshot)]
+    line = [id for id in ids if "opus" in id]
+    assert line[:5] == ["claude-opus-6-1", "claude-opus-6", "claude-opus-5-5", "claude-opus-5-2", "claude-opus-5"]
+    assert ids[-3:] == ["claude-opus-3", "claude-mythos-preview", "my-own"]
+    assert ids.index("claude-opus-6-1") == ids.index("claude-opus-5-5") - 2
 
 
 def test_what_model_order_names_is_listed_first_in_that_order(make_catalogue: Any) -> None:
