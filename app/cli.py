@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shlex
 import signal
 import socket
 import subprocess
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 WHO = "command line"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
+_OF_THE_ENVIRONMENT = (
+    "Not listed: keys of the gateway's environment (GATEWAY_API_KEYS, ADMIN_API_KEYS), valid while they stand there."
+)
 _FROM_ELSEWHERE = "From another machine: put this machine's name in place of 127.0.0.1"
 
 
@@ -126,7 +130,7 @@ def setup_link() -> None:
         from app.storage import accounts
 
         if accounts.any_exists(app):
-            lost = command("admin", "reset-password", "USERNAME")
+            lost = command(settings, "admin", "reset-password", "USERNAME")
             raise ConfigError(f"There is an admin already. A lost password: {lost}")
         click.echo(_setup_link(app, settings))
         if _listens_everywhere(settings):
@@ -259,15 +263,21 @@ def keys_list() -> None:
             used = "never" if key.last_used_at is None else _day(key.last_used_at)
             rows.append((key.id, key.masked, key.scope, state, key.name, key.owner or "-", models, expires, used))
         _echo_table(rows)
+        click.echo(_OF_THE_ENVIRONMENT, err=True)
 
 
 @keys.command("revoke")
 @click.argument("id")
 def keys_revoke(id: str) -> None:
-    """Refuse a key from now on; every worker obeys within a second."""
+    """Refuse a key from now on; every worker obeys within a second. ID is the one that `keys list` shows."""
     with said_in_one_line():
-        app = _existing(Settings.from_environment())
-        revoked = app.extensions["dragoman"].keys.revoke(id, who=WHO)
+        settings = Settings.from_environment()
+        app = _existing(settings)
+        try:
+            revoked = app.extensions["dragoman"].keys.revoke(id, who=WHO)
+        except NotFound:
+            listed = command(settings, "keys", "list")
+            raise NotFound(f"There is no key {id}. Give the ID that this shows: {listed}") from None
         click.echo(f"{revoked.id} ({revoked.name}) is revoked.")
 
 
@@ -328,6 +338,11 @@ def _existing(settings: Settings) -> Flask:
         place = path if settings.database_url else path.parent
         variable = "DATABASE_URL" if settings.database_url else "INSTANCE_PATH"
         remedy = f"Start the gateway once, which makes one, or set {variable} to what the gateway was started with."
+        demo = path.parent / "demo"
+        if not settings.database_url and (demo / path.name).exists():
+            remedy += (
+                f" That of the demo is in {demo}: begin the command with INSTANCE_PATH={shlex.quote(str(_near(demo)))}."
+            )
         raise ConfigError(f"There is no Dragoman database in {place}. {remedy}")
     app = _app(settings, migrated=False)
     from app.storage.migrate import revision, upgrade
@@ -399,7 +414,8 @@ def _say_where(settings: Settings) -> None:
     if settings.dragoman_demo:
         click.echo(f"Demo: answers come from a simulator; data is in {_near(settings.instance_path)}")
     url = _url(settings)
-    click.echo(f"Admin pages: {url}/admin   For your programs: {url}/v1   Stop with Ctrl-C.")
+    click.echo(f"Admin pages: {url}/admin   For your programs: {url}/v1")
+    click.echo("Ctrl-C stops at once; kill (SIGTERM) lets running answers finish.")
 
 
 def _near(path: Path) -> Path:
@@ -427,6 +443,10 @@ def _setup_link(app: Flask, settings: Settings) -> str:
 def _password(from_stdin: bool) -> str:
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            "There is no terminal to ask for the password at. Give it on standard input: --password-stdin"
+        )
     password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     return password
 

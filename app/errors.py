@@ -90,6 +90,7 @@ class ModelNotFound(NotFound):
             "GET /v1/models lists what there is; an administrator can add other names for it (MODEL_ALIASES).",
             param="model",
         )
+        self.model = asked if model is None else model
 
 
 class MethodNotAllowed(InvalidRequest):

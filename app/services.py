@@ -47,7 +47,7 @@ class Upstream:
     def follow(self, snapshot: ConfigSnapshot) -> None:
         """Call it at each change of the configuration, and now and then."""
         self.pool.follow(snapshot.connections)
-        self.catalogue.follow(snapshot.connections)
+        self.catalogue.follow(snapshot)
 
 
 def upstream() -> Upstream:

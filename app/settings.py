@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from app.errors import ConfigError, shown
 
@@ -239,6 +240,20 @@ class Settings:
                 for place, key in enumerate(keys)
                 if len(key) < SHORTEST_KEY
             ]
+        found += [
+            f"GATEWAY_API_KEYS[{place}] stands in ADMIN_API_KEYS, too: whoever has this client key is an admin."
+            for place, key in enumerate(self.gateway_api_keys)
+            if key in self.admin_api_keys
+        ]
+        urls = split_list(self.runtime.get("ANTHROPIC_API_BASE_URLS", "https://api.anthropic.com"))
+        secrets = split_list(self.runtime.get("ANTHROPIC_API_KEYS", ""))
+        found += [
+            f"ANTHROPIC_API_KEYS[{place}] does not begin with sk-ant-, as Anthropic's own keys do."
+            for place, (url, key) in enumerate(
+                zip(urls * len(secrets) if len(urls) == 1 else urls, secrets, strict=False)
+            )
+            if urlsplit(url).hostname == "api.anthropic.com" and not key.startswith("sk-ant-")
+        ]
         return found
 
     @property

@@ -50,6 +50,7 @@ def refused(done):
         ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY"),
         ({"ENABLE_ANTHROPIC_API": "perhaps"}, "ENABLE_ANTHROPIC_API must be true or false"),
         ({"ANTHROPIC_API_CONFIGS": "{"}, "ANTHROPIC_API_CONFIGS must be JSON"),
+        ({"MODEL_ALIASES": "gpt-4o=claude"}, 'MODEL_ALIASES must be JSON, as in \'{"gpt-4o": "claude-sonnet-5-5"}\''),
         ({"DATABASE_URL": "mysql://host/name", "SECRET_KEY": "a long secret key"}, "DATABASE_URL names mysql"),
         ({"DATABASE_URL": "postgres://u:pw@127.0.0.1:1/n"}, "SECRET_KEY"),
         ({"DATABASE_URL": "postgres://u:pw@127.0.0.1:1/n", "SECRET_KEY": "a long secret key"}, "DATABASE_URL"),
@@ -70,7 +71,7 @@ def test_a_taken_port_is_said_with_the_remedy(dragoman):
         assert f"PORT={port + 1}" in refused(dragoman("run", PORT=str(port)))
 
 
-def test_the_set_up_link_can_be_printed_again_until_there_is_an_admin(dragoman):
+def test_the_set_up_link_can_be_printed_again_until_there_is_an_admin(dragoman, tmp_path):
     dragoman("migrate")
     link = dragoman("setup-link", PORT="4321").stdout
     assert re.fullmatch(r"http://127\.0\.0\.1:4321/setup#token=[0-9a-f]{40}\n", link)
@@ -78,7 +79,8 @@ def test_the_set_up_link_can_be_printed_again_until_there_is_an_admin(dragoman):
     assert for_others.stdout == link
     assert "From another machine" in for_others.stderr
     assert dragoman("admin", "create", "ann", "--password-stdin", stdin="password of ann\n").returncode == 0
-    assert "/dragoman admin reset-password USERNAME" in refused(dragoman("setup-link"))
+    said = refused(dragoman("setup-link"))
+    assert re.search(rf"INSTANCE_PATH={tmp_path}/instance \S+/dragoman admin reset-password USERNAME", said)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,15 @@ def test_a_command_makes_no_database_in_the_wrong_place(dragoman, tmp_path, argu
     said = refused(dragoman(*arguments, stdin="long enough for us\n"))
     assert f"There is no Dragoman database in {tmp_path / 'instance'}. Start the gateway once" in said
     assert not (tmp_path / "instance").exists()
+
+
+def test_whoever_means_the_demo_is_told_where_its_database_is(dragoman, tmp_path):
+    dragoman("migrate", INSTANCE_PATH=str(tmp_path / "instance" / "demo"))
+    assert f"begin the command with INSTANCE_PATH={tmp_path}/instance/demo." in refused(dragoman("keys", "list"))
+
+
+def test_without_a_terminal_there_is_a_way_to_give_a_password(dragoman):
+    assert "--password-stdin" in refused(dragoman("admin", "create", "ann"))
 
 
 def test_the_version_and_whole_descriptions_are_told(dragoman):
@@ -130,7 +141,9 @@ def test_keys_are_made_listed_and_revoked(dragoman):
     assert rest == [f"sk-dgm-…{secret[-4:]}", "client", "valid", "laptop", "ann", *told]
     assert "revoked" in dragoman("keys", "revoke", id).stdout
     assert "  revoked  " in dragoman("keys", "list").stdout
-    assert "key_none" in refused(dragoman("keys", "revoke", "key_none"))
+    said = refused(dragoman("keys", "revoke", "laptop"))
+    assert "There is no key laptop. Give the ID that this shows: INSTANCE_PATH=" in said
+    assert "GATEWAY_API_KEYS" in dragoman("keys", "list").stderr
     dragoman("keys", "create", "any")
     (line,) = [line for line in dragoman("keys", "list").stdout.splitlines() if " any " in line]
     assert line.split()[4:] == ["any", "-", "all", "never", "never"]
@@ -173,9 +186,10 @@ def test_the_first_start_prints_the_set_up_link_and_a_start_with_an_account_does
     account = {"ADMIN_USERNAME": "ann", "ADMIN_PASSWORD": "password of ann"}
     running = gateway(**account)
     assert "/setup#token=" not in running.log
-    assert (
-        f"Admin pages: {running.url}/admin   For your programs: {running.url}/v1   Stop with Ctrl-C.\n" in running.log
+    told = (
+        f"Admin pages: {running.url}/admin   For your programs: {running.url}/v1\nCtrl-C stops at once; kill (SIGTERM)"
     )
+    assert told in running.log
 
 
 def test_a_shells_usual_limit_of_open_files_is_no_limit_of_streams(gateway):

@@ -41,6 +41,30 @@ def test_keys_that_might_be_guessed_are_told_by_their_place() -> None:
     assert "secret" not in " ".join(told)
 
 
+def test_a_client_key_that_is_an_admin_key_too_is_told() -> None:
+    settings = Settings.from_environment({"GATEWAY_API_KEYS": f"{LONG}1,{LONG}", "ADMIN_API_KEYS": LONG})
+    (told,) = settings.doubts
+    assert told.startswith("GATEWAY_API_KEYS[1] stands in ADMIN_API_KEYS, too")
+    assert LONG not in told
+
+
+@pytest.mark.parametrize(
+    ("urls", "told"),
+    [
+        (None, ["ANTHROPIC_API_KEYS[1]"]),
+        ("https://relay.example", []),
+        ("https://relay.example,https://api.anthropic.com/v1", ["ANTHROPIC_API_KEYS[1]"]),
+    ],
+)
+def test_a_key_that_cannot_be_anthropics_is_told_where_it_is_sent_to_anthropic(
+    urls: str | None, told: list[str]
+) -> None:
+    urls_too = {} if urls is None else {"ANTHROPIC_API_BASE_URLS": urls}
+    doubts = Settings.from_environment({"ANTHROPIC_API_KEYS": "sk-ant-one,sk-proj-two", **urls_too}).doubts
+    assert [each.split()[0] for each in doubts] == told
+    assert "sk-proj" not in "".join(doubts)
+
+
 def test_a_start_tells_once_what_may_not_be_meant(gateway: GatewayMaker) -> None:
     running = gateway(WEB_CONCURRENCY="2", GATEWAY_API_KEYS="short", ADMIN_API_KEYS=LONG, **SDKS)
     wait_for(lambda: NOT_ENABLED in running.log, what="the integration that is off is told")

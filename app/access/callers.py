@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from flask import current_app, request
+from flask import current_app, g, request
 from flask_login import current_user
 
 from app.errors import Unauthenticated
@@ -69,8 +69,10 @@ def demanded_key() -> str:
 
 
 def key_caller(secret: str) -> Caller:
-    key = current_app.extensions["dragoman"].keys.authenticate(secret)
+    ring = current_app.extensions["dragoman"].keys
+    key = ring.authenticate(secret)
     if key is None:
+        g.former_key = ring.former(secret)  # for the log alone: the client is told no more than of any other
         anthropics = " This is a key of Anthropic's: programs use one of the gateway's own (sk-dgm-…)."
         raise Unauthenticated(
             "Incorrect API key provided."

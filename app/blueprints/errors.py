@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 import orjson
 from flask import Flask, Response, g, render_template, request
@@ -10,7 +11,9 @@ from gunicorn.http.errors import NoMoreData, ParseException  # type: ignore[impo
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from app import errors
+from app.access import callers
 from app.errors import GatewayError, in_one_line, shown
+from app.services import services, upstream
 
 log = logging.getLogger(__name__)
 PAGE_PREFIXES = ("/admin", "/setup")
@@ -30,6 +33,9 @@ def render(error: GatewayError) -> Response:
         log.warning(
             "%s: %s %s: %s %s: %s", request_id(), request.method, request.path[:100], error.status, error.code, said
         )
+    g.error = error
+    if error.code == "model_not_found":
+        error.message += _meant_model(error)
     headers = {"x-request-id": _upstream_request_id(error) or request_id(), **error.headers}
     if request.path.startswith(PAGE_PREFIXES) and request.accept_mimetypes.accept_html and not request.is_json:
         page = render_template("error.html", error=error, request_id=request_id())
@@ -41,6 +47,17 @@ def request_id() -> str:
     return str(g.get("request_id", ""))
 
 
+def _meant_model(error: GatewayError) -> str:
+    """Of what this caller may use. Whether Anthropic or we do not know the model makes no difference to a client."""
+    asked = error.model if isinstance(error, errors.ModelNotFound) else g.get("model")
+    key = g.caller.key
+    meant = None
+    if asked:
+        with suppress(errors.ServiceUnavailable):
+            meant = upstream().catalogue.nearest(asked, services().config.snapshot, key.models if key else None)
+    return f" Did you mean `{meant}`?" if meant else ""
+
+
 def _upstream_request_id(error: GatewayError) -> str | None:
     upstream = error.upstream if isinstance(error, errors.UpstreamError) else None
     return upstream["request_id"] if upstream else None
@@ -50,6 +67,8 @@ def from_http(error: HTTPException) -> GatewayError:
     """Flask's and Werkzeug's own errors in our words."""
     status = error.code or 500
     url = f"{request.method} {request.path[:100]}"
+    if request.url_rule is None:
+        _note_caller()
     if status == 404:
         return errors.NotFound(f"Unknown request URL: {url}. See /docs for what there is.", code="unknown_url")
     if status == 405:
@@ -63,6 +82,14 @@ def from_http(error: HTTPException) -> GatewayError:
     made.status = status
     made.headers.update({k: v for k, v in error.get_headers() if k.lower() not in ("content-type", "content-length")})
     return made
+
+
+def _note_caller() -> None:
+    """For the log: nobody had to be let in, since there is no such route."""
+    secret = callers.presented_key()
+    if secret is not None:
+        with suppress(errors.Unauthenticated, errors.DatabaseUnavailable):
+            g.caller = callers.key_caller(secret)
 
 
 def body_too_large() -> errors.RequestTooLarge:

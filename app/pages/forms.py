@@ -458,8 +458,8 @@ def _aliases(draft: Draft) -> dict[str, str]:
             continue
         if not row["alias"]:
             draft.errors[f"aliases{number}-alias"] = "Write the name that clients use."
-        elif row["alias"] in aliases:
-            draft.errors[f"aliases{number}-alias"] = "This name is there twice."
+        elif row["alias"].lower() in map(str.lower, aliases):
+            draft.errors[f"aliases{number}-alias"] = "This name is there twice; large and small letters are the same."
         if not row["model"]:
             draft.errors[f"aliases{number}-model"] = "Write the id of a model."
         aliases[row["alias"]] = row["model"]

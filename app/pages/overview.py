@@ -39,6 +39,7 @@ def _overview_page(tried: dict[str, Any]) -> AnyResponse:
         states={c.id: tried.get(c.id) or _state(c, workers) for c in snapshot.connections},
         models=models,
         keys=services().keys.count_valid(),
+        unlisted=upstream().catalogue.unlisted_aliases(snapshot) if models else (),
         listed_keys=len(services().settings.gateway_api_keys),
         base_url=f"{request.url_root}v1",
     )

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from app.command import command_in_our_folder
 from app.services import services
-from app.settings import ROOT, Settings
+from app.settings import Settings
 from app.storage.accounts import SHORTEST_PASSWORD
 from app.storage.config import ConfigSnapshot
 from app.upstream.names import OVERLAY
@@ -51,12 +51,7 @@ def current_snapshot() -> ConfigSnapshot:
 
 def our_command(*arguments: str) -> str:
     """As somebody types it on the gateway's machine, in Dragoman's folder."""
-    settings = services().settings
-    if not settings.dragoman_demo:
-        return command_in_our_folder(*arguments)
-    folder = settings.instance_path.resolve()
-    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
-    return f"INSTANCE_PATH={shown} {command_in_our_folder(*arguments)}"
+    return command_in_our_folder(services().settings, *arguments)
 
 
 def password_errors(password: str, again: str, field: str = "password") -> dict[str, str]:

@@ -188,6 +188,9 @@ def _create(app: Flask, username: str, password: str, *, first: bool, who: str, 
     def work(session: Session) -> Admin:
         if first and session.scalar(select(func.count()).select_from(AdminRow)):
             raise Conflict("There is an admin already.")
+        for taken in session.scalars(select(AdminRow.username)):
+            if taken.casefold() == username.casefold():  # in the log and in people's eyes they would be one
+                raise Conflict(f"There is an admin {taken} already.", param="username")
         row = AdminRow(
             username=username,
             password=hashed,
@@ -203,7 +206,7 @@ def _create(app: Flask, username: str, password: str, *, first: bool, who: str, 
     try:
         return database.write(app, work)
     except exc.IntegrityError:
-        message = "There is an admin already." if first else f"There is an admin called {username} already."
+        message = "There is an admin already." if first else f"There is an admin {username} already."
         raise Conflict(message, param="username") from None
 
 

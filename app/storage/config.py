@@ -64,9 +64,8 @@ class ConfigSnapshot:
 
     @cached_property
     def alias_names(self) -> Mapping[str, str]:
-        """The names of MODEL_ALIASES by themselves, and by these in small letters where that is no other alias."""
-        names = [*self.values["MODEL_ALIASES"]]
-        return {**{name.lower(): name for name in names}, **{name: name for name in names}}
+        """The names of MODEL_ALIASES by these in small letters."""
+        return {name.lower(): name for name in self.values["MODEL_ALIASES"]}
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,8 @@ class PersistentConfig:
         if first:
             overridden = [name for name in self._environment if snapshot.sources[name] == "database"]
             if overridden:
-                log.warning("the database overrides what the environment says of %s", ", ".join(overridden))
+                names = ", ".join(overridden)
+                log.warning("the database overrides what the environment says of %s (reset it at /admin/config)", names)
             if KEYS in self._environment and snapshot.sources[PUBLIC[0]] == "default":
                 log.warning("the environment has Anthropic keys, but no chat is answered: set %s=true", PUBLIC[0])
         for problem in snapshot.problems:

@@ -61,7 +61,8 @@ class _Cache:
 
     generation: int
     found: dict[str, ClientKey] = field(default_factory=dict)
-    unknown: dict[str, None] = field(default_factory=dict)
+    unknown: dict[str, str | None] = field(default_factory=dict)
+    """What is no valid key, with the id of one that was revoked."""
 
 
 class KeyRing:
@@ -96,16 +97,26 @@ class KeyRing:
         if key is None:
             if digest in cache.unknown:
                 return None
-            key = self._look_up(digest)
-            if key is None:
-                _put(cache.unknown, digest, None)
+            stored = self._look_up(digest)
+            if stored is None or stored.revoked_at is not None:
+                _put(cache.unknown, digest, None if stored is None else stored.id)
                 return None
+            key = _without_history(stored)
             _put(cache.found, digest, key)
         now = int(time.time())
         if key.expires_at is not None and key.expires_at <= now:
             return None
         self._used[key.id] = now
         return key
+
+    def former(self, secret: str) -> str | None:
+        """For the log, of a secret that authenticate() has just refused: the id of the key that it was and why it is
+        none any more; None if it never was one."""
+        digest, cache = _sha256(secret), self._cache
+        if digest in cache.found:
+            return f"{cache.found[digest].id}(expired)"
+        revoked = cache.unknown.get(digest)
+        return revoked and f"{revoked}(revoked)"
 
     def create(
         self,
@@ -214,11 +225,10 @@ class KeyRing:
 
         database.write(self._app, work)
 
-    def _look_up(self, digest: str) -> ClientKey | None:
-        def work(session: Session) -> ClientKey | None:
-            query = select(ClientKeyRow).where(ClientKeyRow.sha256 == digest, ClientKeyRow.revoked_at.is_(None))
-            row = session.scalars(query).first()
-            return _to_key(row) if row is not None else None
+    def _look_up(self, digest: str) -> StoredKey | None:
+        def work(session: Session) -> StoredKey | None:
+            row = session.scalars(select(ClientKeyRow).where(ClientKeyRow.sha256 == digest)).first()
+            return _to_stored(row) if row is not None else None
 
         return database.read(self._app, work)
 
@@ -247,8 +257,8 @@ def _models(row: ClientKeyRow) -> tuple[str, ...] | None:
     return None if row.models is None else tuple(orjson.loads(row.models))
 
 
-def _to_key(row: ClientKeyRow) -> ClientKey:
-    return ClientKey(row.id, row.name, _scope(row.scope), _models(row), row.expires_at, row.owner)
+def _without_history(key: StoredKey) -> ClientKey:
+    return ClientKey(key.id, key.name, key.scope, key.models, key.expires_at, key.owner)
 
 
 def _to_stored(row: ClientKeyRow) -> StoredKey:

@@ -290,12 +290,17 @@ def _models(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _aliases(aliases: dict[str, Any]) -> dict[str, Any]:
+    seen: dict[str, str] = {}
     for alias, model in aliases.items():
         path = f"MODEL_ALIASES.{alias[:100]}"
         if not alias.strip() or not _is_text(alias):
             raise InvalidRequest(f"{path}: an alias must not be empty.", param=path)
         if not _is_text(model) or not model.strip():
             raise refuse(path, "the id of a model", model)
+        if seen.setdefault(alias.lower(), alias) != alias:
+            both = f"{shown(seen[alias.lower()])} and {shown(alias)}"
+            message = f"MODEL_ALIASES: {both} are the same name: large and small letters make no difference."
+            raise InvalidRequest(message, param="MODEL_ALIASES")
     return aliases
 
 
@@ -337,6 +342,13 @@ def is_as_safe(url: str, was: str) -> bool:
     return host_of(url) == host_of(was) and (url.startswith("https:") or not was.startswith("https:"))
 
 
+_EXAMPLES: Mapping[str, str] = {
+    "ANTHROPIC_API_CONFIGS": '{"0": {"name": "main", "priority": 1}}',
+    "ANTHROPIC_MODELS": '[{"id": "claude-sonnet-5-5"}]',
+    "MODEL_ALIASES": '{"gpt-4o": "claude-sonnet-5-5"}',
+}
+
+
 def from_environment(setting: RuntimeSetting, settings: Settings) -> Any:
     """What the environment says of a runtime setting. Raises ConfigError that names it."""
     raw = settings.runtime[setting.name].strip()
@@ -355,7 +367,8 @@ def from_environment(setting: RuntimeSetting, settings: Settings) -> Any:
             try:
                 value = orjson.loads(raw)
             except orjson.JSONDecodeError as error:
-                raise ConfigError(f"{setting.name} must be JSON: {error}.") from None
+                example = f", as in '{_EXAMPLES[setting.name]}'" if setting.name in _EXAMPLES else ""
+                raise ConfigError(f"{setting.name} must be JSON{example}: {error}.") from None
     try:
         return check(setting.name, value)
     except InvalidRequest as error:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import gevent
@@ -37,6 +39,8 @@ _MOST_PAGES = 20
 _MOST_NAMES = 1000
 _LONGEST_ID = 256
 _DEEPEST = 20
+_MOST_DIGITS = 3  # of a number of a version; longer ones are dates
+_LINES = frozenset(model["line"] for model in OVERLAY.values())
 
 
 @dataclass
@@ -74,12 +78,30 @@ class Catalogue:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._learned: dict[tuple[str, str], _Learned] = {}
+        self._doubted_at = -1
+        """The generation whose names were looked at."""
+        self._doubts: list[str] = []
 
-    def follow(self, connections: Iterable[Connection]) -> None:
-        """Forgets what was learned of connections that are no longer configured, and of keys that were rotated. Call it
-        now and then."""
-        accounts = {_account(connection) for connection in connections}
+    def follow(self, snapshot: ConfigSnapshot) -> None:
+        """Forgets what was learned of connections that are no longer configured, and of keys that were rotated, and
+        tells in the log of names that nothing lists. Call it at each change, and now and then."""
+        accounts = {_account(connection) for connection in snapshot.connections}
         self._learned = {account: learned for account, learned in self._learned.items() if account in accounts}
+        self._tell_doubts(snapshot)
+
+    def _tell_doubts(self, snapshot: ConfigSnapshot) -> None:
+        """Who sets names in the environment sees no answer with warnings. Once the models of all connections are known:
+        before, a name may be right."""
+        in_use = [c for c in snapshot.connections if c.enable]
+        if snapshot.generation == self._doubted_at or not in_use:
+            return
+        if not all(self._state(connection).fetched_at for connection in in_use):
+            return
+        before, self._doubts = self._doubts, names.doubts(snapshot, self._learned_ids(snapshot))
+        self._doubted_at = snapshot.generation
+        for doubt in self._doubts:
+            if doubt not in before:  # a new key is a new generation, too
+                log.warning("configuration: %s", doubt)
 
     def facts(self, connection: Connection, model: str, snapshot: ConfigSnapshot) -> ModelFacts:
         """What is known now; starts a refresh in the background when that is old."""
@@ -180,10 +202,18 @@ class Catalogue:
         ]
         return _in_order(listed, snapshot.values["MODEL_ORDER"])
 
+    def nearest(self, name: str, snapshot: ConfigSnapshot, allowed: Sequence[str] | None = None) -> str | None:
+        """Which of the models that models() lists a name that nothing knows was probably to be. Waits as it does."""
+        return names.nearest(name, [m["id"] for m in self.models(snapshot, allowed)])
+
     def warnings(self, settings: Collection[str], snapshot: ConfigSnapshot) -> list[str]:
         """Of the names of models in these settings those that no connection lists, in sentences for the admin. Waits
         as models() does."""
         return names.warnings(settings, snapshot, self._learned_ids(snapshot))
+
+    def unlisted_aliases(self, snapshot: ConfigSnapshot) -> frozenset[str]:
+        """The aliases that stand for what no connection lists."""
+        return names.unlisted_aliases(snapshot, self._learned_ids(snapshot))
 
     def key_warnings(self, models: Collection[str], snapshot: ConfigSnapshot) -> list[str]:
         """The same of the models that a client key may use."""
@@ -291,11 +321,53 @@ def _is_model(entry: Any) -> bool:
 
 def _in_order(entries: Iterable[dict[str, Any]], wanted: Sequence[str]) -> list[dict[str, Any]]:
     """Those that MODEL_ORDER names first; then the newest Sonnet, since programs that start on the first of the list
-    should not start on the dearest model; then the newest first."""
-    listed = sorted(entries, key=lambda m: (-(m.get("created") or 0), m["id"]))
-    usual = next((m for m in listed if m.get("line") == "sonnet" and "alias_of" not in m), None)
+    should not start on the dearest model; then the newest first. An alias stands right behind its model, so that a new
+    one changes no other's place."""
+    listed = [*entries]
+    models = _newest_first([m for m in listed if "alias_of" not in m])
+    usual = next((m for m in models if m.get("line") == "sonnet"), None)
     places = {plain(name): place for place, name in reversed([*enumerate(wanted)])}
-    return sorted(listed, key=lambda m: (places.get(plain(m["id"]), len(wanted)), m is not usual))
+    ranks = {m["id"]: rank for rank, m in enumerate(models)}
+    by_name = {plain(m["id"]): m for m in reversed(models)} | {m["id"]: m for m in models}
+
+    def place(entry: dict[str, Any]) -> tuple[Any, ...]:
+        target = entry.get("alias_of", entry["id"])
+        model = by_name.get(target) or by_name.get(plain(target)) or entry
+        wanted_at = places.get(plain(entry["id"]), places.get(plain(model["id"]), len(wanted)))
+        return (wanted_at, model is not usual, ranks.get(model["id"], len(ranks)), "alias_of" in entry, entry["id"])
+
+    return sorted(listed, key=place)
+
+
+def _newest_first(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A model whose date is unknown is newer than those of its line with a lower version."""
+
+    def age(model: dict[str, Any]) -> tuple[Any, ...]:
+        line, version = _line_and_version(model["id"])
+        created = model.get("created") or 0
+        if not created and line in dated:
+            versions, newest = dated[line]
+            below = bisect_left(versions, version)
+            created = newest[below - 1] if below else 0
+        return (-created, (*(-number for number in version), 1), model["id"])  # 5.5 before 5, which ends with the 1
+
+    known: dict[str | None, list[tuple[tuple[int, ...], int]]] = {}
+    for model in models:
+        line, version = _line_and_version(model["id"])
+        if line and model.get("created"):
+            known.setdefault(line, []).append((version, model["created"]))
+    dated = {}
+    for line, entries in known.items():
+        entries.sort()
+        dated[line] = [v for v, _ in entries], [*accumulate((created for _, created in entries), max)]
+    return sorted(models, key=age)
+
+
+def _line_and_version(id: str) -> tuple[str | None, tuple[int, ...]]:
+    """Of `claude-opus-4-5-20251101` these are opus and (4, 5)."""
+    parts = plain(id).split("-")
+    line = next((part for part in parts if part in _LINES), None)
+    return line, tuple(int(part) for part in parts if part.isdecimal() and len(part) <= _MOST_DIGITS)
 
 
 def _overlay_entry(id: str) -> dict[str, Any]:

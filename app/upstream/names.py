@@ -27,15 +27,15 @@ _DATA: dict[str, Any] = orjson.loads((Path(__file__).parent.parent / "models.jso
 OVERLAY: Mapping[str, Mapping[str, Any]] = _DATA["models"]
 _DATED: Mapping[str, str] = {alias: id for id, entry in OVERLAY.items() for alias in entry["aliases"]}
 
+_WITH_NAMES = ("MODEL_ALIASES", "MODEL_ORDER", "ANTHROPIC_MODELS", "ANTHROPIC_API_CONFIGS")
 Learned = Callable[[Connection], Collection[str]]
 """The ids that a connection's upstream lists; none while it was not asked."""
 
 
 def alias_in(requested: str, snapshot: ConfigSnapshot) -> str | None:
     """The admin's alias that a client means, None if it means none."""
-    bare = _PROVIDER_PREFIX.sub("", requested)
-    known = snapshot.alias_names
-    return next((known[n] for n in (requested, bare, requested.lower(), bare.lower()) if n in known), None)
+    known, asked = snapshot.alias_names, requested.lower()
+    return known.get(asked) or known.get(_PROVIDER_PREFIX.sub("", asked))
 
 
 def bare_name(model: str) -> str:
@@ -78,9 +78,22 @@ def ids_at(connection: Connection, learned: Collection[str]) -> Collection[str]:
 
 
 def warnings(settings: Collection[str], snapshot: ConfigSnapshot, learned: Learned) -> list[str]:
-    """Of the names of models in these settings those that no connection lists, in sentences for the admin. They may be
-    right all the same: not every upstream lists all that it has."""
-    return _told(_doubtful(settings, snapshot, learned))
+    """Of the names of models in these settings those that no connection lists, and of the aliases those that do not do
+    what they seem to, in sentences for the admin. They may be right all the same: not every upstream lists all that it
+    has."""
+    odd = _odd_aliases(snapshot, learned) if "MODEL_ALIASES" in settings else ()
+    return [*islice(odd, _MOST_TOLD), *_told(_doubtful(settings, snapshot, learned))]
+
+
+def doubts(snapshot: ConfigSnapshot, learned: Learned) -> list[str]:
+    """The same of all settings."""
+    return warnings(_WITH_NAMES, snapshot, learned)
+
+
+def unlisted_aliases(snapshot: ConfigSnapshot, learned: Learned) -> frozenset[str]:
+    """The aliases that stand for what no connection lists."""
+    listed = _Listed(_models(snapshot, learned))
+    return frozenset(alias for alias, model in snapshot.values["MODEL_ALIASES"].items() if model not in listed)
 
 
 def key_warnings(models: Collection[str], snapshot: ConfigSnapshot, learned: Learned) -> list[str]:
@@ -101,6 +114,9 @@ class _Listed:
     def __contains__(self, name: str) -> bool:
         return plain(name) in self._names
 
+    def is_exactly(self, name: str) -> bool:
+        return self._names.get(plain(name)) == name
+
     def nearest(self, name: str) -> str | None:
         return self._near(name, self._compared, 0.6)
 
@@ -110,8 +126,31 @@ class _Listed:
         return self._near(name, [each for each in self._compared if _NO_DIGIT.sub("", each) == digits], 0.8)
 
     def _near(self, name: str, compared: Sequence[str], likeness: float) -> str | None:
-        near = get_close_matches(plain(name[:_LONGEST_TOLD]), compared, 1, likeness)
+        dashed = "-".join(name[:_LONGEST_TOLD].split())  # "Claude Opus 5.5", as people and lists show it
+        near = get_close_matches(plain(dashed), compared, 1, likeness)
         return self._names[near[0]] if near else None
+
+
+def _odd_aliases(snapshot: ConfigSnapshot, learned: Learned) -> Iterator[str]:
+    listed = _Listed(_models(snapshot, learned))
+    for alias, model in snapshot.values["MODEL_ALIASES"].items():
+        if _is_alias(model, listed, snapshot):
+            told = f"{model[:_LONGEST_TOLD]}, which {alias[:_LONGEST_TOLD]} stands for, is itself an alias"
+            yield f"{told}; an alias must name a model."
+        if listed.is_exactly(alias) and plain(alias) != plain(model):
+            told = f"The alias {alias[:_LONGEST_TOLD]} hides the model of that name"
+            yield f"{told}: who asks for it gets {model[:_LONGEST_TOLD]}."
+
+
+def _is_alias(model: str, listed: _Listed, snapshot: ConfigSnapshot) -> bool:
+    """What an alias stands for is looked up among the models alone."""
+    return model not in listed and alias_in(model, snapshot) is not None
+
+
+def nearest(name: str, listed: Iterable[str]) -> str | None:
+    """The one of these names that is likest, None if none is like it or it is that very name."""
+    near = _Listed(listed).nearest(name)
+    return None if near == name else near
 
 
 Doubtful = tuple[str, str, _Listed, bool]
@@ -123,7 +162,8 @@ def _doubtful(settings: Collection[str], snapshot: ConfigSnapshot, learned: Lear
     if "MODEL_ALIASES" in settings and aliases:
         listed = _Listed(_models(snapshot, learned))
         for alias, model in aliases.items():
-            yield model, f"which {alias[:_LONGEST_TOLD]} stands for", listed, False
+            if not _is_alias(model, listed, snapshot):  # which _odd_aliases() tells
+                yield model, f"which {alias[:_LONGEST_TOLD]} stands for", listed, False
     if "MODEL_ORDER" in settings and order:
         listed = _Listed([*_models(snapshot, learned), *aliases])
         for model in order:

@@ -95,6 +95,24 @@ def test_a_model_that_anthropic_does_not_have_is_told_by_the_name_asked_for_too(
     assert "The model `claude-nope` does not" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("claude-sonet-5-5", "claude-sonnet-5-5"),
+        ("Claude Opus 5.5", "claude-opus-5-5"),
+        ("something-else", None),
+    ],
+)
+def test_a_client_is_told_the_nearest_name_of_a_model_that_there_is(
+    running: Gateway, asked: str, meant: str | None
+) -> None:
+    found = running.get(f"/v1/models/{asked}", headers=CLIENT)
+    for answer in (found, post(running, model=asked), post(running, model=asked, stream=True)):
+        assert answer.status_code == 404
+        message = answer.json()["error"]["message"]
+        assert message.endswith(f" Did you mean `{meant}`?") if meant else "Did you mean" not in message
+
+
 @pytest.mark.parametrize("path", ["/v1/models", "/v1//models", "/v1/models/", "/models"])
 def test_open_webui_finds_what_it_reads_in_the_list(running: Gateway, path: str) -> None:
     answer = running.get(path, headers=CLIENT, allow_redirects=False)

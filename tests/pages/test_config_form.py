@@ -42,6 +42,20 @@ def refused(answer):
     return Form(answer.text).errors
 
 
+def test_an_alias_that_differs_from_another_by_case_only_is_refused_at_its_field(visitor, config):
+    config.update({"MODEL_ALIASES": {"gpt-4o": "claude-x", "gpt-5": "claude-x"}}, who="test")
+    assert set(refused(visitor.post(PAGE, aliases1__alias="GPT-4o"))) == {"aliases1-alias"}
+
+
+def test_the_overview_marks_an_alias_that_stands_for_what_no_connection_lists(visitor, config):
+    config.update(
+        {URLS: ["http://127.0.0.1:9"], KEYS: [ONE], "MODEL_ALIASES": {"a": "claude-x", "b": "claude-nope"}}, who="test"
+    )
+    page = visitor.get("/admin").text
+    assert page.count("no connection lists it") == 1
+    assert page.index("is claude-nope") < page.index("no connection lists it") < page.index("is claude-nope") + 100
+
+
 def test_saving_the_form_as_it_is_shown_changes_nothing(visitor, config):
     before = config.snapshot
     assert visitor.post(PAGE).status_code == 303

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,8 @@ from tests.conftest import ADMIN, CLIENT, AppMaker, Gateway, GatewayMaker, free_
 
 LINE = re.compile(
     r"(?P<request>req_gw_\w+): (?P<method>[A-Z]+) (?P<route>.+) (?P<status>\d+) (?P<ms>\d+) ms "
-    r"caller=(?P<caller>\S+) model=(?P<model>\S+) connection=(?P<connection>\S+)(?: ended=(?P<ended>\S+))?$"
+    r"caller=(?P<caller>\S+) model=(?P<model>\S+) connection=(?P<connection>\S+)"
+    r"(?: warnings=(?P<warnings>\S+))?(?: code=(?P<code>\S+) param=(?P<param>\S+))?(?: ended=(?P<ended>\S+))?$"
 )
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -41,7 +43,8 @@ def test_each_request_has_one_line_that_says_who_asked_for_what_and_how_it_went(
         client.get("/v1/models/claude-x", headers={"authorization": f"Bearer {secret}"}),
         client.get("/config", headers=ADMIN),
         client.get("/v1/models"),
-        client.get("/no/such/place/sk-ant-secret"),
+        client.get("/no/such place/sk-ant-secret?of=mine", headers={"authorization": f"Bearer {secret}"}),
+        client.post("/v1/models" + "x" * 200),
     ]
     asked = lines()
     assert [(each["method"], each["route"], each["status"], each["caller"]) for each in asked] == [
@@ -49,10 +52,36 @@ def test_each_request_has_one_line_that_says_who_asked_for_what_and_how_it_went(
         ("GET", "/v1/models/<path:model>", "503", key.id),
         ("GET", "/config", "200", "ADMIN_API_KEYS[0]"),
         ("GET", "/v1/models", "401", "anonymous"),
-        ("GET", "(no such route)", "404", "anonymous"),
+        ("GET", "/no/such?place/sk-...", "404", key.id),
+        ("POST", "/v1/models" + "x" * 90, "404", "anonymous"),
+    ]
+    assert [each["code"] for each in asked] == [
+        *("integration_disabled", "integration_disabled", None, "-", "unknown_url", "unknown_url")
     ]
     assert [each["request"] for each in asked] == [answer.headers["x-gateway-request-id"] for answer in made]
     assert {(each["model"], each["connection"], each["ended"]) for each in asked} == {("-", "-", None)}
+
+
+@pytest.mark.parametrize("why", ["revoked", "expired"])
+def test_a_key_that_is_valid_no_more_is_named_in_the_log_and_not_to_its_client(
+    app: Flask, lines: Lines, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    keys = app.extensions["dragoman"].keys
+    key, secret = keys.create(name="laptop", who="a test", expires_at=int(time.time()) + 60)
+    client = app.test_client()
+
+    def ask(secret: str) -> Any:
+        return client.get("/v1/models", headers={"authorization": f"Bearer {secret}"}).json
+
+    never = ask("sk-dgm-" + "a" * 40)
+    if why == "revoked":
+        keys.revoke(key.id, who="a test")
+    else:
+        now = time.time()
+        monkeypatch.setattr("time.time", lambda: now + 61)
+    assert ask(secret) == ask(secret) == never
+    assert [each["caller"] for each in lines()] == ["anonymous", *[f"{key.id}({why})"] * 2]
+    assert {each["code"] for each in lines()} == {"invalid_api_key"}
 
 
 def test_an_admins_session_is_told_as_one(app: Flask, lines: Lines) -> None:
@@ -96,10 +125,20 @@ def test_a_clients_model_cannot_make_lines_or_fields_of_its_own(make_app: AppMak
     assert len(line["model"]) == 100
 
 
+def test_what_was_wrong_is_told_without_lines_or_fields_of_its_own(app: Flask, lines: Lines) -> None:
+    app.test_client().post("/config/update", json={"no such\nfield" + "y" * 150: 1}, headers=ADMIN)
+    (line,) = lines()
+    assert line["status"] == "400"
+    assert line["param"] == "no?such?field" + "y" * 87
+
+
 @pytest.fixture(scope="module")
 def running(module_gateway: GatewayMaker, simulator: str) -> Iterator[Gateway]:
     yield module_gateway(
-        ENABLE_ANTHROPIC_API="true", ANTHROPIC_API_KEYS="sk-ant-test", ANTHROPIC_API_BASE_URLS=simulator
+        ENABLE_ANTHROPIC_API="true",
+        ANTHROPIC_API_KEYS="sk-ant-test",
+        ANTHROPIC_API_BASE_URLS=simulator,
+        ANTHROPIC_API_CONFIGS='{"0": {"name": "my first"}}',
     )
 
 
@@ -115,11 +154,12 @@ def line_of(running: Gateway, id: str) -> dict[str, Any]:
 
 
 def test_an_answer_names_its_model_and_connection(running: Gateway) -> None:
-    asked = {"model": "anthropic/sim-text", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
+    asked = {"model": "anthropic/sim-text", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3, "seed": 5}
     answer = running.post("/v1/chat/completions", asked, headers=CLIENT)
     line = line_of(running, answer.headers["x-gateway-request-id"])
     assert (line["status"], line["model"], line["ended"]) == ("200", "sim-text", None)
-    assert re.fullmatch(r"conn_\w{20}", line["connection"])
+    assert (line["warnings"], line["code"]) == ("seed_ignored", None)
+    assert re.fullmatch(r"my\?first\(conn_\w{20}\)", line["connection"])
 
 
 HI = [{"role": "user", "content": "hi"}]
@@ -146,7 +186,7 @@ def test_the_line_of_a_stream_comes_when_it_has_ended_and_says_how(
             pass
     line = line_of(running, id)
     assert (line["status"], line["model"], line["ended"]) == ("200", model, ended)
-    assert line["connection"].startswith("conn_")
+    assert line["connection"].startswith("my?first(conn_")
     assert leaves or int(line["ms"]) >= 100
 
 

@@ -93,10 +93,12 @@ def test_poor_names_and_passwords_are_refused(app, name, password):
     assert not accounts.any_exists(app)
 
 
-def test_a_name_is_taken_once(app):
+def test_a_name_is_taken_once_however_it_is_written(app):
     accounts.create(app, "ann", "password of ann", who="tester")
-    with pytest.raises(Conflict, match="ann"):
-        accounts.create(app, "ann", "password of ann", who="tester")
+    for name in ("ann", "Ann"):
+        with pytest.raises(Conflict, match=r"There is an admin ann already\."):
+            accounts.create(app, name, "password of ann", who="tester")
+    assert [admin.username for admin in accounts.everyone(app)] == ["ann"]
 
 
 def test_an_unknown_admin_has_no_password_to_set(app):

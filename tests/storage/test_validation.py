@@ -108,6 +108,16 @@ def test_a_wrong_value_is_refused_by_the_path_of_its_field(name, value, param):
     assert error.value.message.startswith(param)
 
 
+def test_aliases_that_differ_by_case_only_are_refused_and_both_are_named():
+    aliases = {"gpt-4o": "claude-opus-5-5", "GPT-4o": "claude-haiku-5-5"}
+    with pytest.raises(InvalidRequest, match="'gpt-4o' and 'GPT-4o' are the same name") as error:
+        check("MODEL_ALIASES", aliases)
+    assert error.value.param == "MODEL_ALIASES"
+    setting = next(s for s in RUNTIME_SETTINGS if s.name == "MODEL_ALIASES")
+    with pytest.raises(ConfigError, match="'gpt-4o' and 'GPT-4o'"):
+        from_environment(setting, Settings(runtime={"MODEL_ALIASES": '{"gpt-4o": "a", "GPT-4o": "b"}'}))
+
+
 def test_a_secret_in_the_wrong_field_is_not_told_in_the_error():
     with pytest.raises(InvalidRequest) as error:
         check("COMPAT", "sk-ant-api03-secret")

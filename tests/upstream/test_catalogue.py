@@ -115,7 +115,6 @@ def upstream_ids(route: Route) -> list[str]:
         ("Anthropic/CLAUDE-opus-4.6", "claude-opus-4-6"),
         ("GPT-4O", "claude-opus-5-5"),
         ("anthropic/Gpt-4o", "claude-opus-5-5"),
-        ("gpt-4O", "claude-haiku-5-5"),
         ("o3", "claude-sonnet-5-5"),
         ("claude-Mine", "claude-Mine"),
         ("claude-mine", "claude-mine"),
@@ -131,7 +130,6 @@ def test_a_name_that_differs_from_a_listed_one_by_case_only_is_taken_and_an_exac
 ) -> None:
     catalogue, snapshot = make_catalogue(
         MODEL_ALIASES={
-            "gpt-4O": "claude-haiku-5-5",
             "gpt-4o": "claude-opus-5-5",
             "O3": "Claude-Sonnet-5-5",
             "Claude-Opus-4-8": "claude-haiku-5-5",
@@ -187,6 +185,15 @@ def test_what_is_refused_is_told_by_the_name_asked_for_and_by_what_it_stands_for
         catalogue.route("claude-fable-5", snapshot)
 
 
+def test_the_nearest_name_is_one_that_the_key_may_use_and_another_than_was_asked_for(make_catalogue: Any) -> None:
+    catalogue, snapshot = make_catalogue(MODEL_ALIASES={"gpt-4o": "claude-opus-5-5"})
+    assert catalogue.nearest("claude-haiku-5.4", snapshot) == "claude-haiku-5-5"
+    assert catalogue.nearest("claude-haiku-5.4", snapshot, ("claude-sonnet-5-5",)) == "claude-sonnet-5-5"
+    assert catalogue.nearest("gpt-4", snapshot, ("claude-opus-5-5",)) == "gpt-4o"
+    assert catalogue.nearest("gpt-4", snapshot, ("claude-sonnet-5-5",)) is None
+    assert catalogue.nearest("claude-opus-5-5", snapshot) is None
+
+
 def test_an_alias_is_listed_also_when_its_model_is_not(make_catalogue: Any) -> None:
     aliases = {"a": "claude-nope", "b": "claude-opus-5-5", "c": "claude-haiku-4-5", "d": "Claude-Opus-5-5"}
     configs = {"0": {"model_ids": ["claude-opus-5-5"]}}
@@ -201,8 +208,32 @@ def test_the_list_begins_with_the_newest_sonnet_and_goes_on_with_the_newest_mode
     catalogue, snapshot = make_catalogue(MODEL_ALIASES={"a-sonnet": "claude-sonnet-5-5"})
     first, *others = catalogue.models(snapshot)
     assert first["id"] == "claude-sonnet-5-5"
-    assert [m["created"] for m in others] == sorted((m["created"] for m in others), reverse=True)
-    assert "a-sonnet" in {m["id"] for m in others}
+    dated = [m["created"] for m in others[1:] if m["created"]]
+    assert dated == sorted(dated, reverse=True)
+    assert others[0]["id"] == "a-sonnet"
+
+
+def test_an_alias_stands_right_behind_its_model_and_changes_no_other_place(make_catalogue: Any) -> None:
+    aliases = {"o1": "claude-opus-5-5", "gpt-5": "Claude-Opus-5.5", "mini": "claude-haiku-4-5", "z": "claude-nope"}
+    order = ["claude-haiku-5-5", "o1"]
+    catalogue, snapshot = make_catalogue(MODEL_ORDER=order[:1])
+    without = [m["id"] for m in catalogue.models(snapshot)]
+    catalogue, snapshot = make_catalogue(MODEL_ALIASES=aliases, MODEL_ORDER=order)
+    ids = [m["id"] for m in catalogue.models(snapshot)]
+    assert [id for id in ids if id not in aliases] == without
+    assert (ids[1], ids[-1]) == ("o1", "z")
+    assert ids[ids.index("claude-opus-5-5") + 1] == "gpt-5"
+    assert ids[ids.index("claude-haiku-4-5-20251001") + 1] == "mini"
+
+
+def test_a_model_of_unknown_age_stands_in_its_line_by_its_version(make_catalogue: Any) -> None:
+    added = ["claude-opus-6", "claude-opus-6-1", "claude-opus-5-2", "claude-opus-3", "my-own"]
+    catalogue, snapshot = make_catalogue(ANTHROPIC_MODELS=[{"id": id} for id in added])
+    ids = [m["id"] for m in catalogue.models(snapshot)]
+    line = [id for id in ids if "opus" in id]
+    assert line[:5] == ["claude-opus-6-1", "claude-opus-6", "claude-opus-5-5", "claude-opus-5-2", "claude-opus-5"]
+    assert ids[-3:] == ["claude-opus-3", "claude-mythos-preview", "my-own"]
+    assert ids.index("claude-opus-6-1") == ids.index("claude-opus-5-5") - 2
 
 
 def test_what_model_order_names_is_listed_first_in_that_order(make_catalogue: Any) -> None:
@@ -211,3 +242,26 @@ def test_what_model_order_names_is_listed_first_in_that_order(make_catalogue: An
     ids = [m["id"] for m in catalogue.models(snapshot)]
     assert ids[:4] == ["claude-haiku-5-5", "GPT-4o", "claude-haiku-4-5-20251001", "claude-sonnet-5-5"]
     assert len(ids) == len(set(ids))
+
+
+def test_names_that_nothing_lists_are_told_in_the_log_once_the_models_of_all_connections_are_known(
+    make_app: AppMaker, simulator: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(
+        runtime={
+            "ENABLE_ANTHROPIC_API": "true",
+            "ANTHROPIC_API_KEYS": "sk-ant-a",
+            "ANTHROPIC_API_BASE_URLS": simulator,
+            "MODEL_ALIASES": '{"gpt-4o": "claude-sonet-5-5", "gpt-5": "claude-opus-5-5"}',
+        }
+    )
+    services, claude = app.extensions["dragoman"], app.extensions["dragoman.upstream"]
+    claude.follow(services.config.snapshot)
+    assert "sonet" not in caplog.text
+    claude.catalogue.models(services.config.snapshot)
+    for _ in range(2):
+        claude.follow(services.config.snapshot)
+    services.keys.create(name="laptop", who="a test")
+    told = "No connection lists the model claude-sonet-5-5, which gpt-4o stands for. Did you mean claude-sonnet-5-5?"
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [f"configuration: {told}"]
+    assert claude.catalogue.unlisted_aliases(services.config.snapshot) == {"gpt-4o"}

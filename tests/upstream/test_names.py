@@ -46,7 +46,19 @@ def test_an_alias_whose_target_nothing_lists_is_told_with_the_nearest_name() -> 
 
 def test_an_alias_of_an_alias_is_told_since_it_stands_for_no_model() -> None:
     now = snapshot(MODEL_ALIASES={"gpt-4o": "claude-opus-5-5", "gpt-5": "gpt-4o"})
-    assert "gpt-4o, which gpt-5 stands for" in warnings({"MODEL_ALIASES"}, now, nothing_learned)[0]
+    told = ["gpt-4o, which gpt-5 stands for, is itself an alias; an alias must name a model."]
+    assert warnings({"MODEL_ALIASES"}, now, nothing_learned) == told
+
+
+def test_an_alias_that_hides_a_model_is_told_unless_it_stands_for_that_very_model() -> None:
+    aliases = {
+        "claude-opus-5": "claude-opus-5-5",
+        "claude-opus-5-5": "Claude-Opus-5.5",
+        "Claude-Opus-4-8": "claude-opus-5",
+    }
+    assert warnings({"MODEL_ALIASES"}, snapshot(MODEL_ALIASES=aliases), nothing_learned) == [
+        "The alias claude-opus-5 hides the model of that name: who asks for it gets claude-opus-5-5."
+    ]
 
 
 @pytest.mark.parametrize(
