@@ -22,6 +22,7 @@ def create_app(settings: Settings) -> Flask:
     from app.access import hook
     from app.blueprints import chat, config, errors, health, models, openapi, verify
     from app.serve import access_log, metrics
+    from app.serve.bodies import BodiesUnderWay
     from app.services import Upstream
     from app.upstream.catalogue import Catalogue
     from app.upstream.pool import Pool
@@ -37,6 +38,7 @@ def create_app(settings: Settings) -> Flask:
     errors.register_error_handlers(app)
     metrics.init_app(app)
     access_log.init_app(app)
+    app.extensions["dragoman.bodies"] = BodiesUnderWay(settings.max_body_bytes)
     hook.init_app(app)
     for module in (chat, models, config, verify, health, openapi):
         app.register_blueprint(module.blueprint)

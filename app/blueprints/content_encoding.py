@@ -17,8 +17,12 @@ _MOST_CODINGS = 2
 _LARGEST_WINDOW_LOG = 23  # 8 MB, https://www.rfc-editor.org/rfc/rfc9659
 
 
-def decoded(raw: bytes, encodings: str, limit: int) -> bytes:
+_STEP_BYTES = 1024 * 1024
+
+
+def decoded(raw: bytes, encodings: str, limit: int, pause: Callable[[], None]) -> bytes:
     """`raw` without the codings that the header Content-Encoding names; more than `limit` bytes when it holds more.
+    Calls `pause` after every megabyte: a few bytes may stand for many.
 
     Raises UnsupportedMediaType for a coding that is not known, InvalidRequest for what is not coded so.
     """
@@ -38,7 +42,7 @@ def decoded(raw: bytes, encodings: str, limit: int) -> bytes:
                 headers={"accept-encoding": _ACCEPTED},
             )
         try:
-            raw, is_whole = decode(raw, limit + 1)
+            raw, is_whole = decode(raw, limit + 1, pause)
         except (zlib.error, zstd.ZstdError) as error:
             raise _malformed(name, str(error)) from error
         if len(raw) > limit:
@@ -55,21 +59,43 @@ def _malformed(name: str, reason: str) -> InvalidRequest:
     )
 
 
-def _inflated(raw: bytes, most: int) -> tuple[bytes, bool]:
+def _inflated(raw: bytes, most: int, pause: Callable[[], None]) -> tuple[bytes, bool]:
     """gzip, or what is called deflate: zlib's format by the standard, without its head from some clients."""
     is_headless = raw[:1] != b"\x1f" and (len(raw) < 2 or raw[0] & 0x0F != 8 or (raw[0] << 8 | raw[1]) % 31)
     stream = zlib.decompressobj(wbits=-15 if is_headless else 47)
-    data = stream.decompress(raw, most)
-    return data, stream.eof and not stream.unused_data
+    data = bytearray()
+    for start in range(0, len(raw), _STEP_BYTES):
+        given = raw[start : start + _STEP_BYTES]
+        is_emptied = False
+        while not is_emptied and not stream.eof:
+            room = min(_STEP_BYTES, most - len(data))
+            piece = stream.decompress(given, room)
+            data += piece
+            if len(data) == most:
+                return bytes(data), False
+            given = stream.unconsumed_tail
+            is_emptied = not given and len(piece) < room
+            pause()
+        if stream.eof:
+            return bytes(data), not stream.unused_data and start + _STEP_BYTES >= len(raw)
+    return bytes(data), False
 
 
-def _unzstd(raw: bytes, most: int) -> tuple[bytes, bool]:
+def _unzstd(raw: bytes, most: int, pause: Callable[[], None]) -> tuple[bytes, bool]:
     stream = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _LARGEST_WINDOW_LOG})
-    data = stream.decompress(raw, most)
-    return data, stream.eof and not stream.unused_data
+    data = bytearray()
+    given = raw
+    while not stream.eof and len(data) < most:
+        piece = stream.decompress(given, min(_STEP_BYTES, most - len(data)))
+        given = b""
+        data += piece
+        pause()
+        if not piece and stream.needs_input:
+            break
+    return bytes(data), stream.eof and not stream.unused_data
 
 
-_DECODERS: Mapping[str, Callable[[bytes, int], tuple[bytes, bool]]] = {
+_DECODERS: Mapping[str, Callable[[bytes, int, Callable[[], None]], tuple[bytes, bool]]] = {
     "gzip": _inflated,
     "x-gzip": _inflated,
     "deflate": _inflated,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from flask import g, request
+from flask import current_app, g, request
 
 from app.blueprints.content_encoding import decoded
 from app.blueprints.errors import body_too_large
 from app.blueprints.pieces import check_pieces
 from app.errors import InvalidRequest, shown
+from app.serve.bodies import BodiesUnderWay
 from app.translate import exact_json
 from app.translate.tools import is_deeper_than
 from app.turns import give_turn, without_collector
@@ -22,20 +23,32 @@ def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[s
     """The declared content type does not matter: clients forget it. With `mends_text` halves of characters are replaced
     instead of refused, and `g.has_mended_text` says so.
 
-    Raises InvalidRequest, RequestTooLarge or UnsupportedMediaType.
+    Raises InvalidRequest, RequestTooLarge, RequestTimeout, TooManyRequests or UnsupportedMediaType.
     """
     limit = request.max_content_length or 0
     length = request.content_length
     if length is not None and length > limit:
         raise body_too_large()
-    raw = request.get_data(cache=False)
+    bodies: BodiesUnderWay = current_app.extensions["dragoman.bodies"]
+    with bodies.one(g.caller.who, limit if length is None else length):
+        raw = request.get_data(cache=False)
     if length is None and len(raw) >= limit:  # of a chunked body Werkzeug reads that much and is silent on the rest
         raise body_too_large()
     encodings = request.environ.get("HTTP_CONTENT_ENCODING")
     if encodings:
-        raw = decoded(raw, encodings, limit)
+        with bodies.one(g.caller.who, limit):
+            raw = decoded(raw, encodings, limit, give_turn)
         if len(raw) > limit:
             raise body_too_large()
+    body = _parsed(raw, mends_text)
+    if not isinstance(body, dict):
+        raise InvalidRequest("We could not parse the JSON body of your request. It must be a JSON object.")
+    if raw.count(b"{") + raw.count(b"[") > max_depth and is_deeper_than(body, max_depth):
+        raise InvalidRequest(f"The JSON body of your request is nested more than {max_depth} levels deep.")
+    return body
+
+
+def _parsed(raw: bytes, mends_text: bool) -> Any:
     give_turn()
     check_pieces(raw, give_turn)
     give_turn()
@@ -45,10 +58,6 @@ def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[s
         except orjson.JSONDecodeError as error:
             body = _second_reading(raw, error, mends_text)
     give_turn()
-    if not isinstance(body, dict):
-        raise InvalidRequest("We could not parse the JSON body of your request. It must be a JSON object.")
-    if raw.count(b"{") + raw.count(b"[") > max_depth and is_deeper_than(body, max_depth):
-        raise InvalidRequest(f"The JSON body of your request is nested more than {max_depth} levels deep.")
     return body
 
 
