@@ -102,9 +102,6 @@ class RequestTimeout(InvalidRequest):
     status = 408
     code = "request_timeout"
 
-    def __init__(self) -> None:
-        super().__init__("The body of your request came too slowly, and was given up.", headers={"connection": "close"})
-
 
 class Conflict(InvalidRequest):
     status = 409

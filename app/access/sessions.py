@@ -86,9 +86,8 @@ def check_password(username: str, password: str) -> Admin | None:
     limits: LoginLimits = app.extensions["dragoman.login_limits"]
     address = request.remote_addr or "unknown"
     browser = _known_browser(username)
-    limits.count(
-        address, username, browser
-    )  # before the password is looked at: of many attempts at once each must count
+    # Before the password is looked at: of many attempts at once each must count.
+    limits.count(address, username, browser)
     try:
         admin = accounts.verify(app, username, password)
     except DatabaseUnavailable:

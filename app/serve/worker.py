@@ -161,9 +161,9 @@ class _ClientSocket(GeventSocket):  # type: ignore[misc]  # gevent comes without
         now = time.monotonic()
         if now > self._window_ends:
             if self._received < LEAST_OF_BODY:
-                raise RequestTimeout
+                raise _too_slow()
             self.expect_body()
-        with gevent.Timeout(self._window_ends - now, RequestTimeout()):
+        with gevent.Timeout(self._window_ends - now, _too_slow()):
             data: bytes = super().recv(*args)
         self._received += len(data)
         return data
@@ -178,6 +178,13 @@ class _ClientSocket(GeventSocket):  # type: ignore[misc]  # gevent comes without
                 super().sendall(memoryview(data)[sent:], flags)
         except TimeoutError as error:  # TCP_USER_TIMEOUT; gunicorn knows this name for a client that is gone
             raise ConnectionResetError(errno.ECONNRESET, "the client takes nothing in") from error
+
+
+def _too_slow() -> RequestTimeout:
+    return RequestTimeout(
+        f"The body of your request comes too slowly: less than {LEAST_OF_BODY // 1024} KB in {SLOW_BODY_S:g} seconds.",
+        headers={"connection": "close"},
+    )
 
 
 class _Server(StreamServer):  # type: ignore[misc]  # gevent comes without types here
