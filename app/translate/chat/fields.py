@@ -47,8 +47,8 @@ FIELDS: Mapping[str, Field] = {
     "max_completion_tokens": _mapped("`max_tokens`, at most what the model can write.", "max_tokens"),
     "max_tokens": _mapped(
         "`max_tokens`; `max_completion_tokens` wins over it. Without either: the most the model can write. Where no "
-        "effort is asked for, below 1,024 no thinking where the model can leave it off; below 2,048 a model that thinks "
-        "by itself does so with effort low: thinking would take what the answer needs.",
+        "effort is asked for, below 1,024 no thinking where the model can leave it off; below 2,048 a model that "
+        "thinks by itself does so with effort low: thinking would take what the answer needs.",
         "max_tokens",
     ),
     "temperature": _mapped(
