@@ -119,8 +119,8 @@ def _setup() -> None:
 def _metrics() -> None:
     if not callers.may_read_metrics():
         raise Unauthenticated(
-            "This needs METRICS_TOKEN as a Bearer token, or a request without a key from the gateway's own machine that "
-            "came through no proxy.",
+            "This needs METRICS_TOKEN as a Bearer token, or a request without a key from the gateway's own machine "
+            "that came through no proxy.",
             headers={"www-authenticate": "Bearer"},
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -67,11 +68,23 @@ ANSWERS |= {
     "blank-data": (200, sse(WHOLE[0], b"", *WHOLE[1:3], b" ", *WHOLE[3:])),
     "byte-order-mark": (200, b"\xef\xbb\xbf" + sse(*WHOLE)),
 }
+ANSWERS |= {
+    "enormous": (200, sse(*WHOLE)),
+    "nested": (200, calling('{"a":' * 990 + "1" + "}" * 990)),
+    "nested-too-deep": (200, calling('{"a":' * 100_000 + "1" + "}" * 100_000)),
+    "invented-error": (418, orjson.dumps({"error": {"type": "of-my-own-1", "message": "no"}})),
+    "another-invented-error": (418, orjson.dumps({"error": {"type": "of-my-own-2", "message": "no"}})),
+    "long-answer": (200, orjson.dumps({**MESSAGE, "padding": "x" * 200_000})),
+    "long-stream": (200, sse(*WHOLE[:2], *WHOLE[2:3] * 2000, *WHOLE[3:])),
+    "long-error": (400, orjson.dumps({"error": {"type": "x", "message": "Too hot. " + "x" * 200_000}})),
+}
 MODELS: Any = [
+    {"id": "enormous", "max_tokens": 10**30, "max_input_tokens": -1},
     {"id": "ok", "capabilities": ["vision"], "created_at": 1_700_000_000, "max_tokens": "many", "display_name": 5},
     {"id": "odder", "capabilities": {"thinking": [], "effort": True}, "created_at": "soon"},
     "no object",
 ]
+COOKIES: list[str | None] = []
 
 
 class Odd(BaseHTTPRequestHandler):
@@ -80,14 +93,16 @@ class Odd(BaseHTTPRequestHandler):
         is_stream = body.removeprefix(b"\xef\xbb\xbf").startswith(b"data:")
         self.send_header("content-type", "text/event-stream" if is_stream else "application/json")
         self.send_header("content-length", str(len(body)))
+        self.send_header("set-cookie", "session=of-somebody; Path=/")
         self.end_headers()
         self.wfile.write(body)
 
     def do_GET(self) -> None:
-        self.answer(200, orjson.dumps({"data": MODELS, "has_more": True}))
+        self.answer(200, json.dumps({"data": MODELS, "has_more": True}).encode())
 
     def do_POST(self) -> None:
         body = orjson.loads(self.rfile.read(int(self.headers["content-length"])))
+        COOKIES.append(self.headers["cookie"])
         self.answer(*ANSWERS[body["model"]])
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -117,8 +132,14 @@ def client(make_app: AppMaker, odd_upstream: str) -> FlaskClient:
     return app.test_client()
 
 
-def ask(client: FlaskClient, model: str, *, stream: bool = False) -> Any:
-    asked = {"model": model, "messages": [{"role": "user", "content": "x"}], "max_tokens": 9, "stream": stream}
+def ask(client: FlaskClient, model: str, *, stream: bool = False, **fields: Any) -> Any:
+    asked = {
+        "model": model,
+        "messages": [{"role": "user", "content": "x"}],
+        "max_tokens": 9,
+        "stream": stream,
+        **fields,
+    }
     return client.post("/v1/chat/completions", json=asked, headers=CLIENT)
 
 
@@ -182,7 +203,7 @@ def test_a_stream_is_read_as_the_standard_has_it(client: FlaskClient, model: str
 def test_models_described_oddly_are_listed_and_used_all_the_same(client: FlaskClient) -> None:
     listed = client.get("/v1/models", headers=CLIENT).json
     assert listed is not None
-    assert {m["id"] for m in listed["data"]} == {"ok", "odder"}
+    assert {m["id"] for m in listed["data"]} == {"ok", "odder", "enormous"}
     assert {m["created"] for m in listed["data"]} == {0}
     assert ask(client, "ok").json["choices"][0]["message"]["content"] == "ok"
 
@@ -203,3 +224,55 @@ def test_a_model_name_of_any_length_is_not_taken(client: FlaskClient) -> None:
     answer = ask(client, "x" * 300)
     assert (answer.status_code, answer.json["error"]["param"]) == (400, "model")
     assert len(answer.data) < 400
+
+
+def test_a_model_that_claims_to_write_without_end_is_one_of_which_nothing_is_known(client: FlaskClient) -> None:
+    listed = client.get("/v1/models", headers=CLIENT).json
+    assert listed is not None
+    assert str(10**30)[:6] not in json.dumps(listed)
+    assert ask(client, "enormous", max_tokens=None).status_code == 200
+
+
+@pytest.mark.parametrize("model", ["nested", "nested-too-deep"])
+def test_an_answer_that_is_nested_too_deep_says_so(client: FlaskClient, model: str) -> None:
+    answer = ask(client, model)
+    assert (answer.status_code, answer.json["error"]["code"]) == (502, "upstream_invalid_response")
+
+
+def test_errors_of_an_upstreams_own_invention_are_counted_together(client: FlaskClient) -> None:
+    for model in ("invented-error", "another-invented-error"):
+        assert ask(client, model).status_code >= 400
+    metrics = client.get("/metrics").text
+    assert "dragoman_attempts_total" in metrics
+    assert "of-my-own" not in metrics
+
+
+class TestAnAnswerWithoutEnd:
+    @pytest.fixture(autouse=True)
+    def bounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("app.upstream.transport._MOST_OF_AN_ANSWER", 100_000)
+        monkeypatch.setattr("app.upstream.transport._MOST_OF_AN_ERROR", 10_000)
+
+    def test_a_whole_one_is_given_up(self, client: FlaskClient) -> None:
+        answer = ask(client, "long-answer")
+        assert answer.status_code == 502, answer.text
+
+    def test_a_stream_ends_with_an_error(self, client: FlaskClient) -> None:
+        answer = ask(client, "long-stream", stream=True)
+        text = answer.text
+        answer.close()
+        assert '"content":"Hello"' in text
+        assert orjson.loads(text.strip().rsplit("data: ", 1)[1])["error"]["code"] == "upstream_disconnected"
+        assert "[DONE]" not in text
+
+    def test_of_an_error_the_beginning_is_read(self, client: FlaskClient) -> None:
+        answer = ask(client, "long-error")
+        assert answer.status_code == 400
+        assert len(answer.data) < 12_000
+
+
+def test_a_cookie_of_one_conversation_is_not_sent_with_another(client: FlaskClient) -> None:
+    COOKIES.clear()
+    for _ in range(3):
+        assert ask(client, "ok").status_code == 200
+    assert COOKIES == [None, None, None]
