@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.schemas.chat import chat_request
+from app.schemas.chat import MOST_FIELDS, chat_request
 from app.translate.accumulate import MessageAccumulator
 from app.translate.chat import memory
 from app.translate.chat.explain import explained
@@ -24,6 +24,7 @@ from app.upstream.names import OVERLAY
 
 MOST_TIMES_AS_LONG = 2.5
 ENOUGH_S = 0.003
+ROUNDS = 8
 MODEL = "claude-opus-4-8"
 HI = {"role": "user", "content": "hi"}
 EPHEMERAL = {"type": "ephemeral"}
@@ -276,12 +277,20 @@ def read(pieces: list[bytes]) -> None:
         parser.feed(piece)
 
 
-def times_as_long(build: Callable[[int], Any], work: Callable[[Any], Any]) -> float:
-    """What twice as many cost, in units of what so many do that it can be measured."""
+def times_as_long(build: Callable[[int], Any], work: Callable[[Any], Any], most: int = 10**6) -> float:
+    """What twice as many cost, in units of what so many do that it can be measured; there may be `most` of them. As
+    other programs on the machine make it seem more, never less, what seems too much is measured again."""
     n = 50
-    while (once := best_of_five(work, build(n))) < ENOUGH_S:
-        n *= 2
-    return best_of_five(work, build(2 * n)) / once
+    while 2 * n < most and best_of_five(work, build(n)) < ENOUGH_S:
+        n = min(2 * n, most // 2)
+    once, twice = build(n), build(2 * n)
+    found, shortest = 0.0, [float("inf"), float("inf")]
+    for _ in range(ROUNDS):
+        shortest = [min(best, best_of_five(work, m)) for best, m in zip(shortest, (once, twice), strict=True)]
+        found = shortest[1] / shortest[0]
+        if found < MOST_TIMES_AS_LONG:
+            break
+    return found
 
 
 def best_of_five(work: Callable[[Any], Any], material: Any) -> float:
@@ -300,7 +309,8 @@ def best_of_five(work: Callable[[Any], Any], material: Any) -> float:
 
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_a_request_with_twice_as_many_costs_twice_as_much(kind: str) -> None:
-    assert times_as_long(REQUESTS[kind], translated) < MOST_TIMES_AS_LONG
+    most = {"unknown fields": MOST_FIELDS - 20}.get(kind, 10**6)
+    assert times_as_long(REQUESTS[kind], translated, most) < MOST_TIMES_AS_LONG
 
 
 @pytest.mark.parametrize("how", CONTEXTS)
