@@ -48,6 +48,7 @@ http {{
     gzip_min_length 1;
     proxy_buffering on;
     client_max_body_size 1m;
+    client_body_timeout 3s;
     include {folder}/dragoman.conf;
 }}
 """
@@ -78,6 +79,10 @@ class Nginx:
     @property
     def port(self) -> int:
         return int(self.url.rsplit(":", 1)[1])
+
+    @property
+    def tls_port(self) -> int:
+        return int(self.https.rsplit(":", 1)[1])
 
     @property
     def usual(self) -> dict[str, Any]:

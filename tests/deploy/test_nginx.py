@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import sqlite3
+import ssl
 import statistics
 import subprocess
 import threading
@@ -228,6 +229,30 @@ def _headers_of(request: bytes) -> dict[str, str]:
     return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
+CHUNKED = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+
+
+def _refused(front: Nginx, request_bytes: bytes, *, over_tls: bool) -> tuple[int, dict[str, Any]]:
+    """The status of nginx's answer, and the error in it."""
+    port = front.tls_port if over_tls else front.port
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        if not over_tls:
+            return _answer_on(connection, request_bytes)
+        context = ssl.create_default_context(cafile=front.certificate)
+        with context.wrap_socket(connection, server_hostname="127.0.0.1") as secured:
+            return _answer_on(secured, request_bytes)
+
+
+def _answer_on(connection: socket.socket, request_bytes: bytes) -> tuple[int, dict[str, Any]]:
+    connection.sendall(request_bytes)
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    error: dict[str, Any] = orjson.loads(answer.read(int(answer.headers["content-length"])))["error"]
+    assert answer.headers["content-type"] == "application/json"
+    assert set(error) == {"message", "type", "param", "code"}
+    return answer.status, error
+
+
 class TestErrorsOfNginxItself:
     @pytest.mark.parametrize(
         ("request_bytes", "status"),
@@ -235,21 +260,63 @@ class TestErrorsOfNginxItself:
             (b"rubbish\r\n\r\n", 400),
             (b"GET /v1 HTTP/1.1\r\n\r\n", 400),
             (b"GET /v1 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+            (b"GET /v1/%00 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
             (b"GET /v1 HTTP/1.1\r\nHost: a\r\nx: " + b"x" * 9000 + b"\r\n\r\n", 400),
             (b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400),
+            (CHUNKED + b"\r\nzz\r\n", 400),
+            (CHUNKED + b"Content-Length: 4\r\n\r\n0\r\n\r\n", 400),
+            (b"GET /.nginx/bad_request HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+            (b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", 404),
             (b"TRACE /v1 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+            (CHUNKED.replace(b"chunked", b"gzip") + b"\r\n", 501),
+            (CHUNKED.replace(b"chunked", b"gzip, chunked") + b"\r\n", 501),
+            (b"GET / HTTP/9.9\r\nHost: a\r\n\r\n", 505),
+            (b"GET /admin HTTP/2.0\r\nHost: a\r\n\r\n", 505),
         ],
     )
-    def test_they_are_in_openais_envelope(self, front: Nginx, request_bytes: bytes, status: int) -> None:
-        with socket.create_connection(("127.0.0.1", front.port), timeout=5) as connection:
-            connection.sendall(request_bytes)
-            answer = http.client.HTTPResponse(connection)
-            answer.begin()
-            error = orjson.loads(answer.read(int(answer.headers["content-length"])))["error"]
-        assert (answer.status, answer.headers["content-type"]) == (status, "application/json")
-        assert set(error) == {"message", "type", "param", "code"}
-        assert error["type"] == "invalid_request_error"
+    @pytest.mark.parametrize("fronts", ["front", "secure"])
+    def test_they_are_in_openais_envelope(
+        self, request: pytest.FixtureRequest, fronts: str, request_bytes: bytes, status: int
+    ) -> None:
+        reached: Nginx = request.getfixturevalue(fronts)
+        found, error = _refused(reached, request_bytes, over_tls=bool(reached.https))
+        assert (found, error["type"]) == (status, "invalid_request_error")
+
+    @pytest.mark.parametrize("node_says", [b"", b"HTTP/1.1 200 OK\r\nno header\r\n\r\n"])
+    def test_a_node_that_breaks_off_is_an_error_worth_another_try(
+        self, nginx: NginxMaker, node: NodeMaker, node_says: bytes
+    ) -> None:
+        answer = chat(nginx(node(lambda connection, _: connection.sendall(node_says)).url))
+        assert (answer.status_code, error_of(answer)["code"]) == (502, "gateway_unavailable")
+        assert answer.headers["retry-after"] == "2"
+
+    def test_a_node_that_lets_nobody_in_is_an_error_worth_another_try(self, nginx: NginxMaker) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+            address = full.getsockname()
+            waiting = [socket.socket() for _ in range(4)]
+            for each in waiting:
+                each.setblocking(False)
+                each.connect_ex(address)
+            answer = chat(nginx(f"http://127.0.0.1:{address[1]}"))
+            for each in waiting:
+                each.close()
+        assert (answer.status_code, error_of(answer)["code"]) == (504, "gateway_unavailable")
+        assert answer.headers["retry-after"] == "2"
+
+    def test_http_to_the_port_of_https_is_told_so(self, secure: Nginx) -> None:
+        with socket.create_connection(("127.0.0.1", secure.tls_port), timeout=5) as connection:
+            status, error = _answer_on(connection, b"GET /v1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (status, "https" in error["message"]) == (400, True)
+
+    def test_a_body_that_does_not_come_is_given_up_and_never_reaches_the_gateway(
+        self, nginx: NginxMaker, node: NodeMaker
+    ) -> None:
+        played = node(lambda connection, _: answered(connection))
+        with socket.create_connection(("127.0.0.1", nginx(played.url).port), timeout=10) as connection:
+            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf")
+            assert connection.recv(1) == b""  # no 408: nginx closes
+        assert played.requests == []
 
     def test_while_the_gateway_stops_its_streams_end_well_and_others_are_told(
         self, nginx: NginxMaker, gateway: GatewayMaker, simulator: str
