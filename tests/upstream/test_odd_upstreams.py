@@ -93,7 +93,6 @@ class Odd(BaseHTTPRequestHandler):
         is_stream = body.removeprefix(b"\xef\xbb\xbf").startswith(b"data:")
         self.send_header("content-type", "text/event-stream" if is_stream else "application/json")
         self.send_header("content-length", str(len(body)))
-        self.send_header("set-cookie", "session=of-somebody; Path=/")
         self.end_headers()
         self.wfile.write(body)
 
@@ -102,7 +101,6 @@ class Odd(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = orjson.loads(self.rfile.read(int(self.headers["content-length"])))
-        COOKIES.append(self.headers["cookie"])
         self.answer(*ANSWERS[body["model"]])
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -269,10 +267,3 @@ class TestAnAnswerWithoutEnd:
         answer = ask(client, "long-error")
         assert answer.status_code == 400
         assert len(answer.data) < 12_000
-
-
-def test_a_cookie_of_one_conversation_is_not_sent_with_another(client: FlaskClient) -> None:
-    COOKIES.clear()
-    for _ in range(3):
-        assert ask(client, "ok").status_code == 200
-    assert COOKIES == [None, None, None]
