@@ -146,7 +146,8 @@ class Soak:
         for pid, moment in self.missing:
             during = [] if self.attacks is None else self.attacks.names_at(moment, moment)
             attacks = f" (attack: {', '.join(during)})" if during else ""
-            books.complain(f"worker {pid} was replaced, though nobody killed it or reloaded the gateway{attacks}")
+            at = f"{moment - books.origin:.1f} s"
+            books.complain(f"worker {pid} went at {at}, though nobody killed it or reloaded the gateway{attacks}")
         if self.attacks is not None:
             for found in self.attacks.complaints():
                 books.complain(found)

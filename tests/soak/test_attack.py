@@ -139,7 +139,8 @@ class TestBounds:
         assert received <= attack.sent
         ending = {"answers": attack.answered, "hangs up": attack.cut}.get(manner, attack.left)
         assert ending >= plan.connections
-        assert ending == attack.answered + attack.refused + attack.cut + attack.left
+        others = attack.answered + attack.refused + attack.cut + attack.left - ending
+        assert others <= plan.connections, "those that were cut short by the end"
 
     def test_an_attack_ends_when_it_has_sent_enough(self) -> None:
         plan = Plan("endless", lambda: itertools.repeat(b"x" * 10_000), is_endless=True)
