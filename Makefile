@@ -25,7 +25,7 @@ check: $(VENV)/.test system-packages node-packages lint
 bench: $(VENV)/.test
 	$(BIN)/python -m bench $(ARGS)
 
-# Mixed traffic and faults, and books that must balance: make soak MINUTES=30 ARGS="--kills --json soak.json"
+# Mixed traffic, faults and attacks, and books that must balance: make soak MINUTES=30 ARGS="--kills --attack --json soak.json"
 MINUTES ?= 10
 soak: $(VENV)/.test
 	$(BIN)/python -m soak --minutes $(MINUTES) $(ARGS)

@@ -1,7 +1,7 @@
 """Hours of mixed traffic and faults against a real gateway, and books that must balance at the end.
 
-Run: make soak MINUTES=30, or python -m soak --minutes 30 [--clients 60] [--workers 2] [--kills] [--seed N]
-[--json FILE]. Ctrl-C ends early, with the report.
+Run: make soak MINUTES=30, or python -m soak --minutes 30 [--clients 60] [--workers 2] [--kills] [--attack]
+[--longest-gap-ms N] [--seed N] [--json FILE]. Ctrl-C ends early, with the report.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import random
 import signal
 import sys
@@ -22,9 +21,22 @@ from typing import Any
 
 import orjson
 
+from soak.attack_books import AttackBooks, Staff
 from soak.books import ANSWERED, Books, Growth, Report, Resources, Sample, leaks
 from soak.client import Client
-from soak.stage import CLIENT_KEY, Connection, Gateway, Simulator, Unfit, change, random_fault, wait_for
+from soak.stage import (
+    ATTACKERS,
+    CLIENT_KEY,
+    INNOCENTS,
+    ROOT,
+    Connection,
+    Gateway,
+    Simulator,
+    Unfit,
+    change,
+    random_fault,
+    wait_for,
+)
 from soak.traffic_mix import Mix, Question
 
 Act = Coroutine[Any, Any, None]
@@ -33,6 +45,7 @@ PATIENCE_S = 80.0
 """No answer takes so long: after REQUEST_DEADLINE_S it has begun, and none is written for longer than LONGEST_S."""
 LONGEST_S = 6.0
 SAMPLE_EVERY_S = 5.0
+LOOK_EVERY_S = 0.2
 SETTLING_S = 20.0
 FOLLOWS_WITHIN_S = 5.0
 STEADY_SHARE = 0.4
@@ -42,19 +55,30 @@ STEADY_SHARE = 0.4
 class Soak:
     """Connections: "steady" never suffers anything but changes of its settings and key, and "shaky" is at the same
     simulator; "spare" comes after them, and its simulator is killed now and then. There are never more than three, as
-    many as the gateway tries, so that "steady" is always among those."""
+    many as the gateway tries, so that "steady" is always among those.
+
+    Under attack there are two more, for models with their prefix alone, each at a simulator of its own: what attackers
+    send keeps a simulator busy, too."""
 
     def __init__(self, options: argparse.Namespace, gateway: Gateway, simulators: list[Simulator]) -> None:
         self.options = options
         self.seconds = options.minutes * 60
         self.gateway = gateway
         self.simulators = simulators
-        first, second = simulators
+        first, second, *others = simulators
         self.connections = [
             Connection("steady", first, {"name": "steady"}),
             Connection("shaky", first, {"name": "shaky", "weight": 3}),
             Connection("spare", second, {"name": "spare", "priority": 1}),
         ]
+        self.guests = [
+            Connection(name, simulator, {"name": name, "prefix_id": name})
+            for name, simulator in zip((ATTACKERS, INNOCENTS), others, strict=False)
+        ]
+        self.attacks = AttackBooks(options.longest_gap_ms) if options.attack else None
+        self.staff = Staff()
+        self.missing: list[tuple[int, float]] = []
+        """Workers that went though nobody sent them away, and when."""
         self.ports = {each.port for each in simulators}
         self.books = Books()
         self.resources = Resources()
@@ -83,11 +107,15 @@ class Soak:
             main_s = max(self.seconds - warm_up_s, 5.0)
             restless_s = main_s * (1 - STEADY_SHARE)
             steady_from = time.monotonic() + restless_s
-            others = [self._play(main_s), self._replace_workers(restless_s), self._watch(), self._tell()]
+            others = [self._play(main_s), self._replace_workers(restless_s), self._watch(), self._tell(), self._count()]
+            if self.attacks is not None:
+                others += self._attack(self.attacks)
             await self._traffic(main_s, others)
             self.resources.growth = self._growth(steady_from)
         self.resources.after = await self._at_rest()
-        counts = await asyncio.to_thread(self.gateway.counts)
+        guests = {each.name for each in self.guests}
+        apart = {id for id, name in self.names.items() if name in guests}
+        counts = await asyncio.to_thread(self.gateway.counts, apart)
         stats = {each.name: await asyncio.to_thread(each.stats) for each in self.simulators}
         self._close_books(counts, stats)
         return Report(
@@ -101,6 +129,7 @@ class Soak:
             simulators=stats,
             acts=self.acts,
             resources=self.resources,
+            attacks=self.attacks,
         )
 
     def _close_books(self, counts: Any, stats: dict[str, dict[str, Any]]) -> None:
@@ -114,6 +143,14 @@ class Soak:
         for growth in self.resources.growth:
             if growth.is_a_leak:
                 books.complain(f"memory of {growth.pid} grows by {growth.overall:.2f} MB/min")
+        for pid, moment in self.missing:
+            during = [] if self.attacks is None else self.attacks.names_at(moment, moment)
+            attacks = f" (attack: {', '.join(during)})" if during else ""
+            at = f"{moment - books.origin:.1f} s"
+            books.complain(f"worker {pid} went at {at}, though nobody killed it or reloaded the gateway{attacks}")
+        if self.attacks is not None:
+            for found in self.attacks.complaints():
+                books.complain(found)
         for line in self.gateway.errors()[:20]:
             books.complain(f"the gateway logged: {line}")
 
@@ -196,7 +233,7 @@ class Soak:
 
     async def _configure(self) -> None:
         async with self._turn:  # else the later of two might be overtaken
-            configured = [each for each in self.connections if each.is_configured]
+            configured = [each for each in (*self.connections, *self.guests) if each.is_configured]
             self._generation = await asyncio.to_thread(self.gateway.configure, configured)
             ready = await asyncio.to_thread(self.gateway.ready)
             if ready["generation"] == self._generation:
@@ -216,7 +253,7 @@ class Soak:
         trouble.ended = time.monotonic()
 
     async def _kill_simulator(self) -> None:
-        simulator = self.simulators[-1]
+        simulator = self.connections[-1].simulator
         if not simulator.is_up:
             return
         self.acts["simulator killed and started again"] += 1
@@ -237,13 +274,63 @@ class Soak:
                 return
             turn += 1
             if self.options.kills and turn % 2 == 0:
-                pids = self.gateway.worker_pids()
+                pid = self.chance.choice(self.gateway.worker_pids())
+                self.staff.dismiss([pid])
                 self.books.kill()
-                os.kill(self.chance.choice(pids), signal.SIGKILL)
+                if self.attacks is not None:
+                    self.attacks.killed.add(pid)
+                self.gateway.kill(pid)
                 self.acts["worker killed"] += 1
             else:
+                self.staff.dismiss(self.gateway.worker_pids())
                 self.gateway.reload()
                 self.acts["gateway reloaded"] += 1
+
+    async def _count(self) -> None:
+        """The workers: none may go that the soak did not send away."""
+        while not self._calm.is_set():
+            self.missing += [(pid, time.monotonic()) for pid in self.staff.look(self.gateway.worker_pids())]
+            await self._pause(LOOK_EVERY_S)
+
+    # -------------------------------------------------------------------------------------------------------- attacks
+
+    def _attack(self, books: AttackBooks) -> list[Act]:
+        """Those who attack, and those whom it must not disturb, in processes of their own: neither waits for the other,
+        nor for the clients."""
+        url = self.gateway.url
+        straight = self.guests[1].simulator.url
+        return [
+            self._listen("soak.innocents", [url, straight, str(self.options.workers)], books.innocent),
+            self._listen("soak.attackers", [url, str(self.options.seed)], books.attack),
+        ]
+
+    async def _listen(self, module: str, arguments: list[str], hear: Callable[[dict[str, Any]], None]) -> None:
+        """To what a process tells, until it is calm."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, *arguments),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin = process.stdin
+
+        async def stop() -> None:
+            await self._calm.wait()
+            stdin.close()
+
+        stopping = asyncio.create_task(stop())
+        try:
+            async for line in process.stdout:
+                hear(orjson.loads(line))
+            if code := await process.wait():
+                raise Unfit(f"{module} ended with {code}")
+        finally:
+            stopping.cancel()
+            if process.returncode is None:
+                process.kill()
 
     # ------------------------------------------------------------------------------------------------------ resources
 
@@ -297,6 +384,8 @@ def say(text: str) -> None:
 async def soak(options: argparse.Namespace) -> Report:
     """Raises Unfit when there is nothing to soak."""
     simulators = [Simulator("simulator 1"), Simulator("simulator 2")]
+    if options.attack:
+        simulators += [Simulator(f"simulator of {name}") for name in (ATTACKERS, INNOCENTS)]
     with tempfile.TemporaryDirectory(prefix="dragoman-soak-") as folder:
         gateway = None
         try:
@@ -323,6 +412,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--clients", type=int, default=60, help="how many at once (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="of the gateway (default: %(default)s)")
     parser.add_argument("--kills", action="store_true", help="kill a worker now and then")
+    parser.add_argument(
+        "--attack", action="store_true", help="attackers beside the clients, and how they hold others up"
+    )
+    parser.add_argument(
+        "--longest-gap-ms",
+        type=float,
+        default=100.0,
+        metavar="N",
+        help="how long a stream of 10 ms may stand still under attack (default: %(default)g)",
+    )
     parser.add_argument("--seed", type=int, help="to do the same again (default: by chance; it is printed)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     options = parser.parse_args(arguments)
@@ -337,7 +436,7 @@ def main(arguments: list[str]) -> int:
     say(report.text())
     if options.json is not None:
         options.json.write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
-    return 0 if report.balances else 1
+    return 0 if report.is_good else 1
 
 
 if __name__ == "__main__":

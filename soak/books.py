@@ -10,11 +10,13 @@ import re
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from soak.attack_books import AttackBooks
 from soak.client import Seen
+from soak.table import table
 from soak.traffic_mix import Question
 
 ANSWERED, REFUSED, ABORTED, LOST, WRONG = "answered", "refused", "aborted", "lost with a killed worker", "wrong"
@@ -290,7 +292,8 @@ class Counts:
     attempts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     @staticmethod
-    def of(exposition: str) -> Counts:
+    def of(exposition: str, apart: Collection[str] = ()) -> Counts:
+        """Answers of the connections in `apart` are none of the clients'."""
         counts = Counts()
         for line in exposition.splitlines():
             if (match := _SAMPLE.fullmatch(line)) is None:
@@ -300,7 +303,7 @@ class Counts:
             match match[1]:
                 case "dragoman_requests_total" if labels["route"] == ROUTE:
                     counts.statuses[int(labels["status"])] += value
-                case "dragoman_answers_total":
+                case "dragoman_answers_total" if labels["connection"] not in apart:
                     counts.endings[labels["ending"]] += value
                 case "dragoman_attempts_total":
                     counts.attempts[labels["connection"]][labels["outcome"]] += value
@@ -403,10 +406,15 @@ class Report:
     acts: Mapping[str, int]
     """What was done to the gateway and its upstreams, how often."""
     resources: Resources
+    attacks: AttackBooks | None = None
 
     @property
     def balances(self) -> bool:
         return not self.books.discrepancies
+
+    @property
+    def is_good(self) -> bool:
+        return self.balances and (self.attacks is None or self.attacks.is_within_limit)
 
     def as_json(self) -> dict[str, Any]:
         books = self.books
@@ -434,6 +442,7 @@ class Report:
             "acts": dict(self.acts),
             "kills": [asdict(kill) for kill in books.kills],
             "resources": asdict(self.resources),
+            "attacks": None if self.attacks is None else self.attacks.as_json(),
             "discrepancies": books.discrepancies,
         }
 
@@ -443,7 +452,7 @@ class Report:
         p50, p99 = percentile_ms(books, 0.5), percentile_ms(books, 0.99)
         parts = [
             f"Soak of {self.seconds / 60:.1f} min, {self.clients} clients, {self.workers} workers, seed {self.seed}",
-            _table(
+            table(
                 "By kind",
                 ["", "sent", *ENDINGS],
                 (
@@ -457,8 +466,8 @@ class Report:
             f"simulator's own delay: "
             f"p50 {p50} ms, p99 {p99} ms\n"
             f"Asked again on a new connection, since the one that was kept was closed: {books.resent}",
-            _table("Refusals", ["", "clients saw"], books.codes.most_common()),
-            _table(
+            table("Refusals", ["", "clients saw"], books.codes.most_common()),
+            table(
                 "Requests by status",
                 ["", "clients saw", "gateway counts"],
                 (
@@ -467,15 +476,19 @@ class Report:
                 ),
             ),
             f"{books.headless} more left, or were lost, before they had a status.",
-            _table("Answers by ending, as the gateway counts", ["", "answers"], self.counts.endings.most_common()),
+            table("Answers by ending, as the gateway counts", ["", "answers"], self.counts.endings.most_common()),
             self._attempts(),
             self._simulators(),
-            _table("What was done to it", ["", "times"], sorted(self.acts.items())),
+            table("What was done to it", ["", "times"], sorted(self.acts.items())),
             self._resources(),
         ]
+        if self.attacks is not None:
+            parts.append(self.attacks.text())
         if books.discrepancies:
             parts.append(f"DISCREPANCIES: {len(books.discrepancies)}\n" + "\n".join(books.discrepancies))
         parts.append("The books balance." if self.balances else "THE BOOKS DO NOT BALANCE.")
+        if self.attacks is not None and not self.attacks.is_within_limit:
+            parts.append("AN INNOCENT STREAM STOOD STILL FOR TOO LONG.")
         return "\n\n".join(parts)
 
     def _by_name(self) -> dict[str, Counter[str]]:
@@ -489,12 +502,12 @@ class Report:
         by_name = self._by_name()
         outcomes = sorted({o for counts in by_name.values() for o in counts}, key=lambda o: (o.isdigit(), o))
         rows = ([name, *[counts[outcome] for outcome in outcomes]] for name, counts in sorted(by_name.items()))
-        return _table("Attempts by connection", ["", *outcomes], rows)
+        return table("Attempts by connection", ["", *outcomes], rows)
 
     def _simulators(self) -> str:
         columns = ["requests", "finished", "aborted_by_client", "errors", "live", "peak"]
         rows = [[name, *[stats[column] for column in columns]] for name, stats in self.simulators.items()]
-        return _table("Simulators, since they were last started", ["", *columns], rows)
+        return table("Simulators, since they were last started", ["", *columns], rows)
 
     def _resources(self) -> str:
         names = ["fds", "clients", "upstream", "threads", "greenlets", "anonymous_mb", "pss_mb", "rss_mb"]
@@ -503,7 +516,7 @@ class Report:
             for when, samples in (("before", self.resources.before), ("after", self.resources.after))
             for s in samples
         ]
-        lines = [_table("Workers at rest, without a connection configured", ["", *names], rows)]
+        lines = [table("Workers at rest, without a connection configured", ["", *names], rows)]
         for growth in self.resources.growth:
             judged = "" if growth.seconds >= SHORTEST_JUDGED_S else "; too short to be judged"
             lines.append(
@@ -516,18 +529,3 @@ class Report:
 def percentile_ms(books: Books, share: float) -> float | None:
     ordered = sorted(books.first_text_s)
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 1) if ordered else None
-
-
-def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    cells = [[_shown(cell) for cell in row] for row in ([title, *head[1:]], *rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *[c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]]).rstrip()
-        for row in cells
-    )
-
-
-def _shown(cell: Any) -> str:
-    if isinstance(cell, float):
-        return f"{cell:.1f}"
-    return "-" if cell is None else str(cell)

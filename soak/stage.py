@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from soak.books import Counts, Sample
 
 ROOT = Path(__file__).resolve().parents[1]
 ADMIN_KEY, CLIENT_KEY = "admin-key-of-the-soak", "client-key-of-the-soak"
+ATTACKERS, INNOCENTS = "attackers", "innocents"
+"""Connections, and the prefixes of models that lead there and nowhere else."""
 GRACEFUL_TIMEOUT_S = 25
 IDLE_TIMEOUT_S = 5
 REQUEST_DEADLINE_S = 45
 _TICK_S = 0.05
-_NOT_OURS = "was sent SIGKILL"  # gunicorn's error about a worker that the soak itself killed
 
 
 class Unfit(Exception):
@@ -132,6 +133,8 @@ class Gateway:
             "WEB_CONCURRENCY": str(workers),
             "ADMIN_API_KEYS": ADMIN_KEY,
             "GATEWAY_API_KEYS": CLIENT_KEY,
+            "ADMIN_USERNAME": "soak",
+            "ADMIN_PASSWORD": "password-of-the-soak",
             "ENABLE_ANTHROPIC_API": "true",
             "GRACEFUL_TIMEOUT": str(GRACEFUL_TIMEOUT_S),
             "IDLE_TIMEOUT_S": str(IDLE_TIMEOUT_S),
@@ -147,6 +150,7 @@ class Gateway:
                 start_new_session=True,
             )
         self.pid = self._process.pid
+        self._killed: set[int] = set()
         if not wait_for(self._answers, 30):
             self.stop()
             raise Unfit(f"the gateway does not start:\n{self._log.read_text(errors='replace')}")
@@ -175,6 +179,10 @@ class Gateway:
     def reload(self) -> None:
         self._process.send_signal(signal.SIGHUP)
 
+    def kill(self, worker: int) -> None:
+        self._killed.add(worker)
+        os.kill(worker, signal.SIGKILL)
+
     def worker_pids(self) -> list[int]:
         return sorted(map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()))
 
@@ -182,10 +190,11 @@ class Gateway:
         answer: dict[str, Any] = self._call("GET", "/readyz").json()
         return answer
 
-    def counts(self) -> Counts:
+    def counts(self, apart: Collection[str] = ()) -> Counts:
+        """Without the answers of connections whose ids are in `apart`."""
         answer = requests.get(self.url + "/metrics", headers={"connection": "close"}, timeout=30)
         answer.raise_for_status()
-        return Counts.of(answer.text)
+        return Counts.of(answer.text, apart)
 
     def configure(self, connections: list[Connection]) -> int:
         """The generation from which on these are its connections. Raises Unfit where it refuses them."""
@@ -209,9 +218,14 @@ class Gateway:
         return len(workers) == self.workers and all(worker["generation"] == generation for worker in workers)
 
     def errors(self) -> list[str]:
-        """What it has logged as an error."""
+        """What it has logged as an error, other than about the workers that the soak itself killed."""
         lines = self._log.read_text(errors="replace").splitlines()
-        return [line for line in lines if ("[ERROR]" in line or "[CRITICAL]" in line) and _NOT_OURS not in line]
+        known = [f"(pid:{pid}) was sent SIGKILL" for pid in self._killed]
+        return [
+            line
+            for line in lines
+            if ("[ERROR]" in line or "[CRITICAL]" in line) and not any(words in line for words in known)
+        ]
 
     def _call(self, method: str, path: str, json: Any = None) -> requests.Response:
         headers = {"authorization": f"Bearer {ADMIN_KEY}", "connection": "close"}
