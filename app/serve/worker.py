@@ -70,16 +70,21 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]  # as above
             own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         super().handle(self._listeners[listener], own, addr)
 
-    def handle_request(self, listener_name: str, req: Any, sock: Any, addr: Any) -> Any:
+    def handle_request(self, listener_name: str, req: Any, sock: Any, addr: Any) -> None:
         give_turn()  # requests may lie ready one behind the other
         sock.expect_body()
         try:
-            # Not GeventWorker's, which goes on to the next request when a client that has left ended this one.
-            answer = super(ggevent.GeventWorker, self).handle_request(listener_name, req, sock, addr)
+            is_to_be_closed = False
+            try:
+                # Not GeventWorker's, which goes on to the next request when a client that has left ended this one.
+                super(ggevent.GeventWorker, self).handle_request(listener_name, req, sock, addr)
+            except StopIteration:  # as the client asked for, or the answer says
+                is_to_be_closed = True
             if not self._skip_rest_of(req):
                 sock.linger()
-                raise StopIteration  # closes the connection
-            return answer
+                is_to_be_closed = True
+            if is_to_be_closed:
+                raise StopIteration
         except (gevent.GreenletExit, SystemExit):
             raise StopIteration from None
         finally:

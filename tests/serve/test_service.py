@@ -215,13 +215,16 @@ class TestARefusedBody:
                     sent += len(piece)
         assert sent < 400_000_000
 
-    @pytest.mark.parametrize("size", [70_000_000, 200_000_000])
-    def test_a_sender_that_reads_when_all_is_sent_learns_why(self, module_gateway: GatewayMaker, size: int) -> None:
+    @pytest.mark.parametrize("connection", ["keep-alive", "close"])
+    @pytest.mark.parametrize("size", [40_000_000, 70_000_000, 200_000_000])
+    def test_a_sender_that_reads_when_all_is_sent_learns_why(
+        self, module_gateway: GatewayMaker, size: int, connection: str
+    ) -> None:
         """As Python's http.client, which gives up at the first write that fails."""
         piece = b"x" * 1_000_000
         port = int(shared(module_gateway).url.rsplit(":", 1)[1])
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        headers = {**CLIENT, "content-length": str(size)}
+        headers = {**CLIENT, "content-length": str(size), "connection": connection}
         client.request("POST", "/v1/chat/completions", (piece for _ in range(size // len(piece))), headers)
         answer = client.getresponse()
         assert answer.status == 413
