@@ -43,7 +43,7 @@ def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[s
     body = _parsed(raw, mends_text)
     if not isinstance(body, dict):
         raise InvalidRequest("We could not parse the JSON body of your request. It must be a JSON object.")
-    if raw.count(b"{") + raw.count(b"[") > max_depth and is_deeper_than(body, max_depth):
+    if raw.count(b"{") + raw.count(b"[") > max_depth and is_deeper_than(body, max_depth, give_turn):
         raise InvalidRequest(f"The JSON body of your request is nested more than {max_depth} levels deep.")
     return body
 

@@ -18,6 +18,7 @@ from app.translate.facts import ModelFacts
 from app.translate.json_schema import Renamed, modernised, with_names
 from app.translate.native import MCP_BETA
 from app.translate.notes import Notes
+from app.translate.pause import Pause, no_pause
 from app.translate.schema import StrictBudget
 from app.translate.search import is_openai_search, to_web_search
 
@@ -151,12 +152,17 @@ def is_upstream_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def is_deeper_than(value: Any, limit: int) -> bool:
+_LOOKED_AT_ONCE = 5000
+
+
+def is_deeper_than(value: Any, limit: int, pause: Pause = no_pause) -> bool:
     """Whether arrays and objects are nested more than `limit` deep. Does not recurse."""
     level = [value]
     for _ in range(limit + 1):
         inner: list[Any] = []
-        for node in level:
+        for at, node in enumerate(level, 1):
+            if not at % _LOOKED_AT_ONCE:
+                pause()
             if type(node) is dict:
                 inner += [v for v in node.values() if type(v) is dict or type(v) is list]
             elif type(node) is list:

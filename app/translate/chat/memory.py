@@ -37,6 +37,7 @@ def remembered_names(messages: Any, user: str, family: str, pause: Pause = no_pa
             continue
         if message.get("role") == "assistant":
             name = _name(call_ids(message), visible_text(message.get("content")), told.digest())
+            pause()  # one message may have a hundred thousand parts
             if name is not None and not _brings_all(message, family):
                 names[i] = name
         told.add(message)
