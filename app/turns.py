@@ -7,8 +7,6 @@ pause) would hold all the streams of its worker up, keep every gevent.Timeout fr
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import monotonic
 
 import gevent
@@ -28,19 +26,20 @@ def give_turn() -> None:
         _last = monotonic()
 
 
-_large_works = 0
-
-
-@contextmanager
-def without_collector() -> Iterator[None]:
-    """Around work that makes hundreds of thousands of objects, which are all in use: each time it looks for garbage
+class _WithoutCollector:
+    """Around work that may make hundreds of thousands of objects, which are all in use: each time it looks for garbage
     among them, Python's collector holds everybody up for a tenth of a second."""
-    global _large_works
-    _large_works += 1
-    gc.disable()
-    try:
-        yield
-    finally:
-        _large_works -= 1
-        if not _large_works:
+
+    _at_work = 0
+
+    def __enter__(self) -> None:
+        self._at_work += 1
+        gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        self._at_work -= 1
+        if not self._at_work:
             gc.enable()
+
+
+without_collector = _WithoutCollector()

@@ -58,7 +58,7 @@ class ChatRequest:
         if connection.auto_cache is not None and options.caching != "off":
             options = replace(options, caching="auto" if connection.auto_cache else "passive")
         facts, remembered = self._facts(connection), self._remembered.get(connection.id)
-        with without_collector():
+        with without_collector:
             self._sent = to_message_params(self.asked, facts, options, remembered, pause=give_turn)
         return self._sent
 
@@ -97,7 +97,7 @@ class ChatRequest:
         messages = with_tools(self.asked)["messages"]
         user = user_of(self.asked)
         families = {c.id: self._facts(c).family for c in connections}
-        with without_collector():
+        with without_collector:
             by_family = {f: memory.remembered_names(messages, user, f, give_turn) for f in set(families.values())}
         names = {id: by_family[family] for id, family in families.items()}
         wanted = {name for found in names.values() for name in found.values()}

@@ -52,7 +52,7 @@ def _parsed(raw: bytes, mends_text: bool) -> Any:
     give_turn()
     check_pieces(raw, give_turn)
     give_turn()
-    with without_collector():
+    with without_collector:
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError as error:

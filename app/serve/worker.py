@@ -168,8 +168,11 @@ class _ClientSocket(GeventSocket):  # type: ignore[misc]  # gevent comes without
             if self._received < LEAST_OF_BODY:
                 raise _too_slow()
             self.expect_body()
-        with gevent.Timeout(self._window_ends - now, _too_slow()):
-            data: bytes = super().recv(*args)
+        try:
+            data: bytes = self._sock.recv(*args)
+        except BlockingIOError:
+            with gevent.Timeout(self._window_ends - now, _too_slow()):
+                data = super().recv(*args)
         self._received += len(data)
         return data
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 from app.errors import UntranslatableRequest
@@ -42,8 +41,9 @@ class Notes:
 
     def of_history(self) -> Notes:
         """The same notes, of what was said before: its client cannot change it, and would be refused for ever."""
-        view = copy.copy(self)
+        view = Notes(strict=self._strict, pause=self.pause)
         view._forgives = not self._strict
+        view._warnings, view.betas = self._warnings, self.betas
         return view
 
     def forgive(self, fault: UntranslatableRequest) -> None:

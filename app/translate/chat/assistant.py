@@ -88,7 +88,9 @@ class AssistantTurns:
 
     def _list(self, message: Mapping[str, Any], name: str, path: str) -> list[Any]:
         value = message.get(name)
-        if not isinstance(value, list | None):
+        if value is None:
+            return []
+        if not isinstance(value, list):
             param = f"{path}.{name}"
             self._notes.forgive(UntranslatableRequest(f"{param} must be an array.", param=param, code="invalid_type"))
         return value if isinstance(value, list) else []
@@ -96,6 +98,8 @@ class AssistantTurns:
     def _with_calls(self, seen: list[Block], calls: list[Any], path: str) -> list[Block]:
         """The calls of the content and those of `tool_calls`: what stands in both (by its id) is one. LangChain writes
         it twice, and knows its arguments in `tool_calls` alone when it was streamed."""
+        if not calls and not any(block["type"] == "tool_use" for block in seen):
+            return seen
         uses = []
         for j, call in enumerate(calls):
             self._notes.pause()

@@ -93,6 +93,8 @@ def visible_text(content: Any) -> str:
 def call_ids(message: Mapping[str, Any]) -> list[str]:
     """Each once, of the calls in its content, as Anthropic has them, and in `tool_calls`."""
     content, calls = message.get("content"), message.get("tool_calls")
+    if isinstance(content, str) and not calls:
+        return []
     told = [part for part in _objects(content) if part.get("type") == "tool_use"] + _objects(calls)
     return list(dict.fromkeys(call["id"] for call in told if isinstance(call.get("id"), str)))
 
@@ -120,9 +122,11 @@ class _Told:
         self._hash.update(b"\0")
 
     def _update(self, text: str) -> None:
+        if len(text) <= _HASHED_AT_ONCE:
+            self._hash.update(_bytes(text))
+            return
         for at in range(0, len(text), _HASHED_AT_ONCE):
-            if at:
-                self._pause()
+            self._pause()
             self._hash.update(_bytes(text[at : at + _HASHED_AT_ONCE]))
 
     def digest(self) -> str:

@@ -95,7 +95,9 @@ def to_conversation(
     if placement == "hoist":
         indexed.sort(key=lambda one: _role(one[1], one[0]) not in ("system", "developer"))
     leading, rest = _leading_system(indexed, notes)
-    system: _System = [*((None, block) for block in to_text_blocks(instructions, "system", notes)), *leading]
+    system = leading
+    if instructions is not None:
+        system = [*((None, block) for block in to_text_blocks(instructions, "system", notes)), *leading]
     if not rest:
         return _system_only(system, notes)
     turns = _to_turns(rest, AssistantTurns(history or History(facts.family), names, notes), notes)
