@@ -8,6 +8,7 @@ from app.blueprints.chat_request import chat_request_of
 from app.errors import InvalidRequest
 from app.schemas.chat import chat_request
 from app.translate.chat.explain import explained
+from app.translate.pause import paced
 from app.turns import give_turn
 from app.upstream.pool import Plan, label
 
@@ -39,6 +40,9 @@ def explanation(body: dict[str, Any]) -> dict[str, Any]:
         "connection": {"id": connection.id, "name": label(connection), "base_url": connection.base_url},
         "request": sent,
         "fields": explained(body, translation, sent["body"], None, give_turn),
-        "warnings": [{"code": note.code, "param": note.param, "reason": note.reason} for note in translation.notes],
+        "warnings": [
+            {"code": note.code, "param": note.param, "reason": note.reason}
+            for note in paced(translation.notes, give_turn)
+        ],
         "refused": None,
     }

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 from flask import current_app, g, request
 
+from app.blueprints import large_json
 from app.blueprints.content_encoding import decoded
 from app.blueprints.errors import body_too_large
-from app.blueprints.pieces import check_pieces
 from app.errors import InvalidRequest, shown
 from app.serve.bodies import BodiesUnderWay
 from app.translate import exact_json
@@ -50,11 +50,11 @@ def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[s
 
 def _parsed(raw: bytes, mends_text: bool) -> Any:
     give_turn()
-    check_pieces(raw, give_turn)
+    large_json.check_pieces(raw, give_turn)
     give_turn()
     with without_collector:
         try:
-            body = orjson.loads(raw)
+            body = large_json.loads(raw, give_turn)
         except orjson.JSONDecodeError as error:
             body = _second_reading(raw, error, mends_text)
     give_turn()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 Pause = Callable[[], None]
 """Called once in each round of what a client can make long."""
@@ -10,3 +11,12 @@ Pause = Callable[[], None]
 
 def no_pause() -> None:
     pass
+
+
+_T = TypeVar("_T")
+
+
+def paced(items: Iterable[_T], pause: Pause) -> Iterator[_T]:
+    for item in items:
+        pause()
+        yield item

@@ -9,7 +9,7 @@ from typing import Any
 from app.translate.chat.extensions import flattened
 from app.translate.chat.fields import FIELDS, Field
 from app.translate.notes import Note
-from app.translate.pause import Pause, no_pause
+from app.translate.pause import Pause, no_pause, paced
 from app.translate.translation import Translation
 
 _NULL = "It is null, as if it were not there."
@@ -30,7 +30,7 @@ def explained(
     nested = request.get("extra_body")
     can_be_flat = isinstance(nested, dict) and nested.get("extra_body") is None
     flat = flattened(request) if can_be_flat else request
-    notes = _by_place(translation.notes) if translation else {}
+    notes = _by_place(paced(translation.notes, pause)) if translation else {}
     entries = []
     for name, value in flat.items():
         pause()

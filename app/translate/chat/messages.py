@@ -20,6 +20,7 @@ from app.translate.content import Block, control_of, text_block, to_result_conte
 from app.translate.facts import ModelFacts
 from app.translate.native import SERVER_CALLS
 from app.translate.notes import Notes
+from app.translate.pause import paced
 from app.translate.thinking import is_thinking
 from app.translate.tools import ToolNames
 
@@ -154,7 +155,7 @@ def _to_turns(messages: Sequence[Indexed], assistant: AssistantTurns, notes: Not
     turns: list[_UserSide | AssistantTurn] = []
     before = AssistantTurn([])
     history = notes.of_history()
-    roles = [_role(message, i) for i, message in messages]
+    roles = [_role(message, i) for i, message in paced(messages, notes.pause)]
     answers = roles.count("assistant")
     for (i, message), role in zip(messages, roles, strict=True):
         notes.pause()
@@ -238,7 +239,7 @@ class _Assembly:
 
     def assemble(self, system: _System, turns: list[_UserSide | AssistantTurn]) -> Conversation:
         pending: list[tuple[str, str]] = []
-        for turn in turns:
+        for turn in paced(turns, self._notes.pause):
             if isinstance(turn, AssistantTurn):
                 self._append("assistant", turn.blocks, turn.members)
                 pending = turn.calls
@@ -249,6 +250,7 @@ class _Assembly:
             return _system_only(system, self._notes)
         if pending:
             self._append_user_side(_UserSide([]), pending)
+        self._notes.pause()
         ends_with_prefill = self._end_of_assistant_turn()
         blocks = [block for message in self._messages for block in message["content"]]
         return Conversation(

@@ -1,0 +1,77 @@
+"""A turn that is given reaches those who wait."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import gevent
+import pytest
+from gevent.socket import socketpair, wait_read
+
+from app import turns
+
+
+@pytest.fixture(autouse=True)
+def everyone_has_worked_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "EVERY_S", 0.0)
+
+
+def test_in_each_turn_whoever_has_something_to_read_reads_it() -> None:
+    ours, theirs = socketpair()
+    read: list[bytes] = []
+
+    def reader() -> None:
+        while data := theirs.recv(1):
+            read.append(data)
+
+    reading = gevent.spawn(reader)
+    turns.give_turn()
+    for n in range(1, 9):
+        ours.send(b"x")
+        turns.give_turn()
+        assert len(read) == n
+    ours.close()
+    reading.join(timeout=10)
+    theirs.close()
+
+
+def test_of_several_that_work_one_goes_on_between_two_looks_at_what_has_arrived() -> None:
+    ours, theirs = socketpair()
+    log: list[str] = []
+
+    def reader() -> None:
+        while True:
+            wait_read(theirs.fileno())
+            theirs.recv(1)
+            log.append("read")
+            ours.send(b"x")
+
+    def worker(name: str) -> None:
+        for _ in range(5):
+            turns.give_turn()
+            log.append(name)
+
+    reading = gevent.spawn(reader)
+    ours.send(b"x")
+    working = [gevent.spawn(worker, name) for name in ("one", "two", "three")]
+    gevent.joinall(working, timeout=10)
+    reading.kill()
+    ours.close()
+    theirs.close()
+    steps = [step for step in log if step != "read"]
+    assert sorted(steps) == sorted(["one", "two", "three"] * 5)
+    assert all("read" in pair for pair in pairwise(log)), log
+
+
+def test_who_is_stopped_while_waiting_for_a_turn_takes_none_from_the_others() -> None:
+    done: list[str] = []
+
+    def worker(name: str) -> None:
+        turns.give_turn()
+        done.append(name)
+
+    first, second, third = (gevent.spawn(worker, name) for name in ("first", "second", "third"))
+    gevent.sleep(0)  # all three wait now
+    second.kill()
+    gevent.joinall([first, third], timeout=10)
+    assert done == ["first", "third"]
