@@ -64,23 +64,22 @@ def _complete(*, flat: bool) -> Response:
     body = json_body(mends_text=True)
     if is_switched_on("explain", request.args.get("explain", "0")):
         return Response(exact_json.dumps(explanation(body)), mimetype="application/json")
-    asked = chat_request(body)
-    chat = chat_request_of(asked)
+    chat = chat_request_of(chat_request(body))
     chat.plan = chat.claude.pool.plan(chat.route.targets, request.content_length or 0)
     chat.recall()
     values = chat.snapshot.values
     times = Times(started + float(values["REQUEST_DEADLINE_S"]), float(values["IDLE_TIMEOUT_S"]))
-    wants_stream = bool(asked.get("stream"))
+    wants_stream, n = bool(chat.asked.get("stream")), chat.asked.get("n") or 1
     watch = ClientWatch(request.environ)
 
     def open_answers() -> list[Answer]:
         try:
-            return choices.open_answers(
-                chat.claude.pool, chat, chat.plan, n=asked.get("n") or 1, stream=wants_stream, times=times
-            )
+            answers = choices.open_answers(chat.claude.pool, chat, chat.plan, n=n, stream=wants_stream, times=times)
         except UpstreamError as error:
             chat.name_model(error)
             raise
+        chat.let_go()
+        return answers
 
     opening = Task(open_answers, discard=choices.close)
     if wants_stream:

@@ -88,6 +88,10 @@ class ChatRequest:
         if lesson.facts:
             self.claude.catalogue.learn(connection, self.route.upstream_id(connection), lesson)
 
+    def let_go(self) -> None:
+        """Once the answers have begun, what was asked may weigh many megabytes and is not needed any more."""
+        self.asked, self._remembered, self._sent = {}, {}, None
+
     def recall(self) -> None:
         """Looks up what the client did not return of earlier answers. It must not be interrupted by the client's
         leaving: that would spoil the connection to the database."""

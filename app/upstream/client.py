@@ -71,6 +71,8 @@ class UpstreamClient:
             ),
             open_telemetry=False,
         )
+        self._sent = httpx2.Request("POST", connection.base_url)
+        """What a running answer holds of its request: not the body, which may be of many megabytes."""
 
     def send(self, translation: Translation, *, stream: bool, limits: Limits) -> Reply:
         """Returns once the first event, or the whole of an answer that is not streamed, is there.
@@ -83,7 +85,7 @@ class UpstreamClient:
         headers = self._request_headers(translation)
 
         def exchange() -> Reply:
-            response = self._sdk.post(
+            posted = self._sdk.post(
                 "/v1/messages",
                 cast_to=httpx2.Response,
                 content=body,
@@ -91,14 +93,14 @@ class UpstreamClient:
                 stream=True,
                 stream_cls=anthropic.Stream[Any],
             )
-            reply = Reply(
-                cast(httpx2.Response, response), self.connection, translation, limits, self._secrets, self.health
-            )
+            response = cast(httpx2.Response, posted)
+            reply = Reply(response, self.connection, translation, limits, self._secrets, self.health)
             try:
                 reply.begin(streamed=stream)
             except BaseException:
                 reply.close()
                 raise
+            response.request = self._sent
             return reply
 
         self.health.begin(model, time.monotonic(), len(body))

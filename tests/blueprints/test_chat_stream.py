@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import orjson
 import pytest
 
 from app.blueprints import chat_stream
+from app.blueprints.chat_request import ChatRequest
 from app.blueprints.chat_stream import COMMENT, DONE, ChatStream
 from app.errors import UpstreamError
 from app.storage.connections import Connection
@@ -16,6 +19,7 @@ from app.translate.translation import ReplyContext, Translation
 from app.upstream.answer import Answer
 from app.upstream.client import Reply
 from app.upstream.waiting import ClientWatch, Task
+from tests.conftest import CLIENT, AppMaker
 
 OVERLOADED = UpstreamError("Overloaded.", status=503, type="server_error", code="overloaded")
 EVENTS: list[dict[str, Any]] = [
@@ -154,3 +158,26 @@ def test_closing_ends_the_call_upstream_in_every_phase() -> None:
     next(iter(stream.frames()))
     stream.close()
     assert reply.closed == 1
+
+
+def test_while_an_answer_runs_the_body_of_its_request_is_held_once(make_app: AppMaker, simulator: str) -> None:
+    environment = {
+        "ENABLE_ANTHROPIC_API": "true",
+        "ANTHROPIC_API_KEYS": "sk-ant-of-these-tests",
+        "ANTHROPIC_API_BASE_URLS": simulator,
+    }
+    client = make_app(runtime=environment).test_client()
+    asked = {"model": "sim-text", "stream": True, "messages": [{"role": "user", "content": "word " * 20_000}]}
+    answer = client.post("/v1/chat/completions", json=asked, headers=CLIENT)
+    frames = answer.iter_encoded()
+    next(frames)
+    gc.collect()
+    held = gc.get_objects()
+    answer.close()
+    chats = [each for each in held if isinstance(each, ChatRequest)]
+    posted = [each for each in held if isinstance(each, httpx2.Request) and each.method == "POST"]
+    sent = [each for each in held if isinstance(each, Translation)]
+    assert chats
+    assert all(chat.asked == {} for chat in chats)
+    assert all(request.read() == b"" for request in posted)
+    assert len([each for each in sent if "word word" in str(each.body)]) == 1
