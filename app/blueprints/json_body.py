@@ -13,7 +13,7 @@ from app.blueprints.errors import body_too_large
 from app.errors import InvalidRequest, shown
 from app.serve.bodies import BodiesUnderWay
 from app.translate import exact_json
-from app.translate.tools import is_deeper_than
+from app.translate.json_depth import is_deeper_than
 from app.turns import give_turn, without_collector
 
 MAX_DEPTH = 200

@@ -15,10 +15,10 @@ from app.errors import UntranslatableRequest, shown
 from app.translate import exact_json
 from app.translate.caching import mark_last, to_cache_control
 from app.translate.facts import ModelFacts
+from app.translate.json_depth import is_deeper_than
 from app.translate.json_schema import Renamed, modernised, with_names
 from app.translate.native import MCP_BETA
 from app.translate.notes import Notes
-from app.translate.pause import Pause, no_pause
 from app.translate.schema import StrictBudget
 from app.translate.search import is_openai_search, to_web_search
 
@@ -150,27 +150,6 @@ def _loaded(text: str, param: str, notes: Notes) -> Any:
 def is_upstream_name(name: str) -> bool:
     """Whether Claude takes the name of a tool as it is."""
     return _NAME.fullmatch(name) is not None
-
-
-_LOOKED_AT_ONCE = 5000
-
-
-def is_deeper_than(value: Any, limit: int, pause: Pause = no_pause) -> bool:
-    """Whether arrays and objects are nested more than `limit` deep. Does not recurse."""
-    level = [value]
-    for _ in range(limit + 1):
-        inner: list[Any] = []
-        for at, node in enumerate(level, 1):
-            if not at % _LOOKED_AT_ONCE:
-                pause()
-            if type(node) is dict:
-                inner += [v for v in node.values() if type(v) is dict or type(v) is list]
-            elif type(node) is list:
-                inner += [v for v in node if type(v) is dict or type(v) is list]
-        if not inner:
-            return False
-        level = inner
-    return True
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ import gevent
 from app.errors import GatewayError, ModelNotFound, UpstreamError
 from app.storage.config import ConfigSnapshot, Connection
 from app.translate.facts import MOST_TOKENS, ModelFacts, facts_for, with_operator, with_upstream
+from app.translate.json_depth import is_deeper_than
 from app.translate.learning import Lesson
-from app.translate.tools import is_deeper_than
 from app.upstream import names
 from app.upstream.client import UpstreamClient, not_understood
 from app.upstream.health import bare

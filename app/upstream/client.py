@@ -22,7 +22,7 @@ from app.storage.config import Connection
 from app.translate import exact_json
 from app.translate.errors import scrubbed, to_upstream_error
 from app.translate.headers import to_client_headers
-from app.translate.tools import is_deeper_than
+from app.translate.json_depth import is_deeper_than
 from app.translate.translation import Translation
 from app.turns import give_turn
 from app.upstream.events import Event, EventParser, InvalidEvent
