@@ -21,6 +21,7 @@ MAY_USE = {
     "upstream": {"storage", "translate"},
     "storage": set(),
     "translate": set(),
+    "money": set(),
     "simulator": set(),
 }
 """Of our own, beside itself and what has no rooms of its own: settings, errors, extensions, command, turns, version."""
@@ -30,9 +31,10 @@ FOREIGN_WORLDS = {
     "upstream": ("flask", "sqlalchemy"),
     "storage": ("anthropic",),
     "schemas": ("anthropic",),
+    "money": ("flask", "anthropic", "httpx2", "sqlalchemy", "time", "random", "gevent"),
     "simulator": ("flask", "anthropic", "gevent"),
 }
-STANDS_ALONE = {"translate": {"errors"}, "simulator": set()}
+STANDS_ALONE = {"translate": {"errors"}, "money": set(), "simulator": set()}
 """Rooms that do without most of the ground, too."""
 
 

@@ -64,8 +64,6 @@ class Model:
 
 def _model(model_id: str, facts: dict[str, Any]) -> Model:
     known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
-    known.pop("prices")
-    known.pop("prices_above", None)
     return Model(id=model_id, **known)
 
 

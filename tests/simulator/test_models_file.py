@@ -7,19 +7,16 @@ import pytest
 from app.simulator.models import DATA_FILE, EFFORTS, THINKING_TYPES, catalogue, model_info
 
 DATA = json.loads(DATA_FILE.read_text())
-PRICES = {"input", "output", "cache_write_5m", "cache_write_1h", "cache_read"}
 
 
 @pytest.mark.parametrize("model_id", DATA["models"])
 def test_every_model_states_every_fact(model_id):
     facts = DATA["models"][model_id]
-    assert set(facts) - {"prices_above"} == set(DATA["models"]["claude-opus-5"])
-    assert set(facts["prices"]) == PRICES
+    assert set(facts) == set(DATA["models"]["claude-opus-5"])
     assert set(facts["thinking"]) <= set(THINKING_TYPES)
     assert set(facts["effort"]) <= set(EFFORTS)
     assert facts["default_effort"] in (None, *facts["effort"])
     assert facts["thinking_default"] in ("off", "on", "always")
-    assert facts["prices"]["cache_read"] < facts["prices"]["input"] < facts["prices"]["output"]
 
 
 def test_no_listed_model_is_retired():
@@ -29,11 +26,6 @@ def test_no_listed_model_is_retired():
 def test_always_thinking_models_cannot_switch_it_off():
     always = {name: facts for name, facts in DATA["models"].items() if facts["thinking_default"] == "always"}
     assert not [name for name, facts in always.items() if {"disabled", "between_tools"} & set(facts["thinking"])]
-
-
-def test_the_dear_prompts_of_haiku_have_their_own_prices():
-    dear = DATA["models"]["claude-haiku-5-5"]["prices_above"]
-    assert set(dear) == PRICES | {"prompt_tokens"}
 
 
 def test_a_retired_model_is_found_only_by_those_who_replay_old_traffic():
