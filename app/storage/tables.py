@@ -5,7 +5,7 @@ Times are Unix seconds. Secrets are encrypted (Vault) or hashed before they come
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Integer, String, Text
+from sqlalchemy import BigInteger, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, configure_mappers, mapped_column
 
 from app.extensions import Base
@@ -106,6 +106,109 @@ class RememberedAnswerRow(Base):
     blocks: Mapped[str] = mapped_column(Text)
     size: Mapped[int] = mapped_column(Integer)
     expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
+class _Tokens:
+    """In a roll-up the sums of them."""
+
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
+    cache_write_5m_tokens: Mapped[int] = mapped_column(BigInteger)
+    cache_write_1h_tokens: Mapped[int] = mapped_column(BigInteger)
+    cache_read_tokens: Mapped[int] = mapped_column(BigInteger)
+    output_tokens: Mapped[int] = mapped_column(BigInteger)
+    thinking_tokens: Mapped[int] = mapped_column(BigInteger)
+    searches: Mapped[int] = mapped_column(BigInteger)
+
+
+class RequestRow(_Tokens, Base):
+    """The books: one request that went upstream. `id` is what the client knows it by and begins with its time, `at` is
+    in milliseconds; `cost_micros` null is a cost that is not known; `upstream_ids`, `warnings` (by commas) and `parts`
+    (JSON: what a request of several messages or tries was made of) are null for none."""
+
+    __tablename__ = "requests"
+    __table_args__ = (Index("ix_requests_key_id_id", "key_id", "id"), {"sqlite_with_rowid": False})
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger)
+    key_id: Mapped[str] = mapped_column(String(40))
+    user_ref: Mapped[str | None] = mapped_column(String(128))
+    tag: Mapped[str | None] = mapped_column(String(64))
+    route: Mapped[str] = mapped_column(String(60))
+    model_asked: Mapped[str] = mapped_column(String(200))
+    model: Mapped[str] = mapped_column(String(200))
+    connection: Mapped[str] = mapped_column(String(60))
+    attempts: Mapped[int] = mapped_column(Integer)
+    upstream_ids: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[int] = mapped_column(Integer)
+    ending: Mapped[str] = mapped_column(String(20))
+    stream: Mapped[bool]
+    cost_micros: Mapped[int | None] = mapped_column(BigInteger)
+    saved_micros: Mapped[int | None] = mapped_column(BigInteger)
+    cost_state: Mapped[str] = mapped_column(String(10))
+    price_version: Mapped[str | None] = mapped_column(String(40))
+    tier: Mapped[str | None] = mapped_column(String(20))
+    speed: Mapped[str | None] = mapped_column(String(20))
+    geo: Mapped[str | None] = mapped_column(String(20))
+    ttft_ms: Mapped[int | None] = mapped_column(Integer)
+    duration_ms: Mapped[int] = mapped_column(Integer)
+    client: Mapped[str | None] = mapped_column(String(64))
+    warnings: Mapped[str | None] = mapped_column(Text)
+    parts: Mapped[str | None] = mapped_column(Text)
+
+
+class _Sums(_Tokens):
+    """Of the requests of an hour, counted from 1970 in UTC; `cost_micros` is of those whose cost is known."""
+
+    hour: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    model: Mapped[str] = mapped_column(String(200), primary_key=True)
+    connection: Mapped[str] = mapped_column(String(60), primary_key=True)
+    ending: Mapped[str] = mapped_column(String(20), primary_key=True)
+    requests: Mapped[int] = mapped_column(Integer)
+    unknown: Mapped[int] = mapped_column(Integer)
+    estimated: Mapped[int] = mapped_column(Integer)
+    cost_micros: Mapped[int] = mapped_column(BigInteger)
+    saved_micros: Mapped[int] = mapped_column(BigInteger)
+
+
+class UsageHourRow(_Sums, Base):
+    __tablename__ = "usage_hours"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+class UsageKeyRow(_Sums, Base):
+    """The same by client key, apart: a sum over all keys must not read a row for each of them."""
+
+    __tablename__ = "usage_keys"
+    __table_args__ = (Index("ix_usage_keys_key_id_hour", "key_id", "hour"), {"sqlite_with_rowid": False})
+    key_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+
+
+class UsageTimeRow(Base):
+    """How many requests of an hour took how long: `what` is ttft or duration, `bucket` one of ledger.BOUNDS_MS."""
+
+    __tablename__ = "usage_times"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    hour: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    model: Mapped[str] = mapped_column(String(200), primary_key=True)
+    connection: Mapped[str] = mapped_column(String(60), primary_key=True)
+    what: Mapped[str] = mapped_column(String(10), primary_key=True)
+    bucket: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    n: Mapped[int] = mapped_column(Integer)
+
+
+class UsageUserRow(Base):
+    """By whom a client spoke for, and the tag that it gave, where it told either; else "" for it."""
+
+    __tablename__ = "usage_users"
+    __table_args__ = (Index("ix_usage_users_key_id_hour", "key_id", "hour"), {"sqlite_with_rowid": False})
+    hour: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    key_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    user_ref: Mapped[str] = mapped_column(String(128), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
+    requests: Mapped[int] = mapped_column(Integer)
+    unknown: Mapped[int] = mapped_column(Integer)
+    tokens_in: Mapped[int] = mapped_column(BigInteger)
+    tokens_out: Mapped[int] = mapped_column(BigInteger)
+    cost_micros: Mapped[int] = mapped_column(BigInteger)
 
 
 # At once, and not when it is first needed: the threads of the database would meet in a lock that is gevent's, and hang.

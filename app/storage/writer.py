@@ -1,4 +1,7 @@
-"""Writes of requests, grouped: what comes while one transaction is committed waits for the next, together."""
+"""Writes of requests, grouped: what comes while one transaction is committed waits for the next, together.
+
+Beside work of their own they bring rows of the books, which are inserted together, after the rest.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from flask import Flask
 from sqlalchemy.orm import Session
 
 from app.errors import DatabaseUnavailable
-from app.storage import database
+from app.storage import database, ledger
+from app.storage.ledger import Entry
 
 log = logging.getLogger(__name__)
 Work = Callable[[Session], None]
@@ -18,8 +22,9 @@ MOST_TOGETHER = 200
 
 
 class _Ticket:
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work | None, row: Entry | None) -> None:
         self.work = work
+        self.row = row
         self.error: Exception | None = None
         self.is_done = threading.Event()
 
@@ -33,10 +38,10 @@ class GroupedWriter:
         self._waiting: list[_Ticket] = []
         self._is_writing = False
 
-    def write(self, work: Work) -> None:
-        """Returns when all that `work` did is committed. Raises DatabaseUnavailable, or what `work` raises: it may be
-        called again then, alone."""
-        ticket = _Ticket(work)
+    def write(self, work: Work | None, row: Entry | None = None) -> None:
+        """Returns when all that `work` did, and the row, is committed. Raises DatabaseUnavailable, or what `work`
+        raises: it may be called again then, alone."""
+        ticket = _Ticket(work, row)
         with self._lock:
             self._waiting.append(ticket)
             leads = not self._is_writing
@@ -72,7 +77,11 @@ class GroupedWriter:
     def _write_group(self, group: list[_Ticket]) -> None:
         def together(session: Session) -> None:
             for ticket in group:
-                ticket.work(session)
+                if ticket.work is not None:
+                    ticket.work(session)
+            rows = [ticket.row for ticket in group if ticket.row is not None]
+            if rows:
+                ledger.insert(session, rows)
 
         try:
             database.write(self._app, together)

@@ -1,0 +1,160 @@
+"""The books: one row for each request that went upstream, and sums of them by the hour, written together.
+
+A row's id is made before the work, so that the same row may be written again: only one that is new counts in the sums.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.orm import Session
+
+from app.extensions import Base
+from app.storage.tables import RequestRow, UsageHourRow, UsageKeyRow, UsageTimeRow, UsageUserRow
+
+BOUNDS_MS = tuple(round(50 * 1.6**n) for n in range(23))
+"""Of the buckets in which times are counted: 24, each 1.6 times the one before, from 50 ms to 26 minutes."""
+_HOUR_MS = 3_600_000
+_MOST_AT_ONCE = 100
+TOKENS = (
+    *("input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens"),
+    *("output_tokens", "thinking_tokens", "searches"),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the books, as RequestRow has it."""
+
+    id: str
+    at: int
+    key_id: str
+    route: str
+    model_asked: str
+    model: str
+    connection: str
+    attempts: int
+    status: int
+    ending: str
+    stream: bool
+    duration_ms: int
+    cost_state: str
+    cost_micros: int | None = None
+    saved_micros: int | None = None
+    input_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    cache_read_tokens: int = 0
+    output_tokens: int = 0
+    thinking_tokens: int = 0
+    searches: int = 0
+    price_version: str | None = None
+    tier: str | None = None
+    speed: str | None = None
+    geo: str | None = None
+    ttft_ms: int | None = None
+    user_ref: str | None = None
+    tag: str | None = None
+    client: str | None = None
+    upstream_ids: str | None = None
+    warnings: str | None = None
+    parts: str | None = None
+
+
+_COLUMNS = tuple(field.name for field in fields(Entry))
+
+
+def insert(session: Session, entries: Sequence[Entry]) -> None:
+    """Rows that are there already change nothing, nor do they count again."""
+    connection = session.connection()
+    new: list[Entry] = []
+    for at in range(0, len(entries), _MOST_AT_ONCE):
+        some = {entry.id: entry for entry in entries[at : at + _MOST_AT_ONCE]}
+        new += [some[id] for id in _insert_new(connection, list(some.values()))]
+    if new:
+        _count(connection, new)
+
+
+def _insert_new(connection: Connection, entries: Sequence[Entry]) -> list[str]:
+    """The ids of those that were not there."""
+    mark = _mark(connection)
+    values = ", ".join([f"({', '.join([mark] * len(_COLUMNS))})"] * len(entries))
+    statement = f"INSERT INTO requests ({', '.join(_COLUMNS)}) VALUES {values} ON CONFLICT (id) DO NOTHING RETURNING id"
+    told = tuple(getattr(entry, name) for entry in entries for name in _COLUMNS)
+    return [id for (id,) in connection.exec_driver_sql(statement, told)]
+
+
+def _mark(connection: Connection) -> str:
+    return "?" if connection.dialect.paramstyle == "qmark" else "%s"
+
+
+_Key = tuple[Any, ...]
+
+
+def _count(connection: Connection, entries: Iterable[Entry]) -> None:
+    """Adds rows to the sums. Each table is gone through in the order of its key, so that no two workers wait for each
+    other."""
+    hours: dict[_Key, list[int]] = {}
+    keys: dict[_Key, list[int]] = {}
+    times: dict[_Key, list[int]] = {}
+    users: dict[_Key, list[int]] = {}
+    for entry in entries:
+        hour = entry.at // _HOUR_MS
+        kind = (entry.model, entry.connection, entry.ending)
+        cost, is_unknown = entry.cost_micros or 0, entry.cost_micros is None
+        tokens = [getattr(entry, name) for name in TOKENS]
+        sums = [1, int(is_unknown), int(entry.cost_state == "estimated"), *tokens, cost, entry.saved_micros or 0]
+        _add(hours, (hour, *kind), sums)
+        _add(keys, (hour, entry.key_id, *kind), sums)
+        for what, took_ms in (("ttft", entry.ttft_ms), ("duration", entry.duration_ms)):
+            if took_ms is not None:
+                _add(times, (hour, entry.model, entry.connection, what, bisect_right(BOUNDS_MS, took_ms)), [1])
+        if entry.user_ref or entry.tag:
+            used = [1, int(is_unknown), sum(tokens[:4]), entry.output_tokens, cost]
+            _add(users, (hour, entry.key_id, entry.user_ref or "", entry.tag or ""), used)
+    for upsert, sums_of in ((_HOURS, hours), (_KEYS, keys), (_TIMES, times), (_USERS, users)):
+        if sums_of:
+            upsert.run(connection, sums_of)
+
+
+def _add(table: dict[_Key, list[int]], key: _Key, values: list[int]) -> None:
+    known = table.get(key)
+    table[key] = values if known is None else [a + b for a, b in zip(known, values, strict=True)]
+
+
+class _Upsert:
+    """Adds to the sums of a table."""
+
+    def __init__(self, row: type[Base], key: Sequence[str], sums: Sequence[str]) -> None:
+        table = row.__table__
+        assert isinstance(table, Table)
+        assert {*key} == {column.name for column in table.primary_key}, table.name
+        assert {*key, *sums} == {*table.columns.keys()}, table.name
+        added = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in sums)
+        columns = [*key, *sums]
+        self._statements: Mapping[str, str] = {
+            mark: f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join([mark] * len(columns))}) "
+            f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
+            for mark in ("?", "%s")
+        }
+
+    def run(self, connection: Connection, sums: Mapping[_Key, Sequence[int]]) -> None:
+        rows = [(*key, *sums[key]) for key in sorted(sums)]
+        connection.exec_driver_sql(self._statements[_mark(connection)], rows)
+
+
+_KIND = ("model", "connection", "ending")
+_SUMS = ("requests", "unknown", "estimated", *TOKENS, "cost_micros", "saved_micros")
+_HOURS = _Upsert(UsageHourRow, ("hour", *_KIND), _SUMS)
+_KEYS = _Upsert(UsageKeyRow, ("hour", "key_id", *_KIND), _SUMS)
+_TIMES = _Upsert(UsageTimeRow, ("hour", "model", "connection", "what", "bucket"), ("n",))
+_USERS = _Upsert(
+    UsageUserRow,
+    ("hour", "key_id", "user_ref", "tag"),
+    ("requests", "unknown", "tokens_in", "tokens_out", "cost_micros"),
+)
+assert {*_COLUMNS} == {*RequestRow.__table__.columns.keys()}
