@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from app.translate import exact_json
-from app.translate.pause import Pause, no_pause
+from app.translate.pause import Pause, no_pause, paced
 
 Schema = dict[str, Any]
 Renamed = dict[str, str]
@@ -201,9 +201,10 @@ class _Moderniser:
         if not isinstance(value, list):
             return None
         names = [name for name in value if isinstance(name, str)]
+        self._pause()
         if len(names) < len(value):
             self.lost["a name"] = None
-        return list(dict.fromkeys(map(self.name, names)))
+        return list(dict.fromkeys(map(self.name, paced(names, self._pause))))
 
     def _dependent_names(self, value: Any) -> Schema | None:
         if not isinstance(value, dict):

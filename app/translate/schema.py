@@ -23,6 +23,7 @@ MOST_OPTIONAL = 24
 MOST_UNIONS = 16
 MOST_STRICT_TOOLS = 20
 MOST_NODES = 5000
+MOST_BYTES = 256 * 1024
 DEEPEST = 100
 _KEPT = ("title", "description", "default", "const")
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
@@ -123,6 +124,8 @@ class _Normaliser:
     def run(self) -> Schema:
         if not isinstance(self._root, dict):
             raise Inexpressible("", "it is not an object")
+        if len(exact_json.dumps(self._root)) > MOST_BYTES:
+            raise Inexpressible("", "it is too large or too deep")
         made = self._node(self._root, "")
         for name in ("$defs", "definitions"):
             if isinstance(self._root.get(name), dict):

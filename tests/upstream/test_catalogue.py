@@ -16,7 +16,7 @@ from app.storage.config import ConfigSnapshot
 from app.translate.facts import ModelFacts
 from app.translate.learning import Lesson
 from app.upstream.catalogue import Catalogue, Route
-from tests.conftest import CLIENT_KEY, AppMaker, free_port
+from tests.conftest import CLIENT_KEY, AppMaker, free_port, wait_for
 
 MODEL = "claude-opus-5-5"
 
@@ -38,7 +38,7 @@ def test_what_was_learned_of_a_rotated_key_or_a_removed_connection_is_forgotten(
     stays, rotated, _ = before = config.snapshot.connections
     for each in before:
         catalogue.learn(each, MODEL, Lesson("no_prefill"))
-        assert catalogue.status(each)[0] > 0
+    wait_for(lambda: all(catalogue.status(each)[0] > 0 for each in before), what="the models of all connections")
 
     for change in (
         {"ANTHROPIC_API_KEYS": [stays.key, rotated.key], "ANTHROPIC_API_BASE_URLS": [simulator]},
