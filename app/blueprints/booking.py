@@ -6,6 +6,7 @@ import hmac
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,16 +25,15 @@ from app.storage.writer import Work
 from app.upstream.dispatch import Dispatch
 from app.upstream.waiting import Stopping
 
-_LONGEST = {"model_asked": 200, "model": 200, "client": 64}
+_LONGEST_MODEL, _LONGEST_CLIENT = 200, 64
 _CUT = frozenset({"upstream_disconnected", "upstream_timeout", "upstream_invalid_response", "timeout"})
 _ENDINGS = {"refusal": "refusal", "max_tokens": "length", "model_context_window_exceeded": "length"}
 _STATES = ("unknown", "estimated", "exact")
 _CLIENT_GONE = 499
 """As nginx counts it: nobody read the answer."""
-_LONGEST_USER = 128
+_LONGEST_USER, _LONGEST_ID = 128, 100
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TAG = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 class Booking:
@@ -54,11 +54,11 @@ class Booking:
             "at": round(time.time() * 1000),
             "key_id": key.id if key else "",
             "route": request.url_rule.rule if request.url_rule else "",
-            "model_asked": model_asked[: _LONGEST["model_asked"]],
+            "model_asked": _clean(model_asked, _LONGEST_MODEL),
             "stream": stream,
             "user_ref": user_ref,
             "tag": tag,
-            "client": _UNPRINTABLE.sub("?", request.headers.get("user-agent", ""))[: _LONGEST["client"]] or None,
+            "client": _clean(request.headers.get("user-agent", ""), _LONGEST_CLIENT) or None,
         }
 
     @property
@@ -116,10 +116,10 @@ class Booking:
         now = time.monotonic()
         made = self._charges()
         last = self._last()
-        model = str(last.so_far.get("model") or last.model)[: _LONGEST["model"]]
+        model = _served(last)
         main = next((charge for charge in made if charge.model == model), None)
         tokens = total(charge.tokens for charge in made)
-        ids = [str(id) for dispatch in self._dispatches if (id := dispatch.so_far.get("id"))]
+        ids = [_clean(id, _LONGEST_ID) for dispatch in self._dispatches if (id := dispatch.so_far.get("id"))]
         return Entry(
             **self._told,
             model=model,
@@ -171,7 +171,7 @@ class Booking:
             {
                 "connection": charge.connection,
                 "model": charge.model,
-                "tokens": vars(charge.tokens),
+                "tokens": asdict(charge.tokens),
                 "searches": charge.searches,
                 "cost_micros": charge.micros,
                 "cost_state": charge.state,
@@ -180,6 +180,16 @@ class Booking:
             for charge in made
         ]
         return orjson.dumps({"tries": tries, "charges": charged}).decode()
+
+
+def _served(dispatch: Dispatch) -> str:
+    """The model that answered, or was asked to."""
+    return _clean(dispatch.so_far.get("model") or dispatch.model, _LONGEST_MODEL)
+
+
+def _clean(text: Any, longest: int) -> str:
+    """Others choose it, and a database may take neither NUL nor half a character."""
+    return _CONTROL.sub("", str(text)[:longest]).encode("utf-8", "replace").decode()
 
 
 def _sum(amounts: Any) -> int | None:
@@ -198,12 +208,12 @@ def _message(dispatch: Dispatch) -> Message | None:
     details = so_far.get("stop_details")
     return Message(
         connection=dispatch.connection.id,
-        model=str(so_far.get("model") or dispatch.model)[: _LONGEST["model"]],
+        model=_served(dispatch),
         at=datetime.fromtimestamp(began_at, UTC),
         usage=so_far.get("usage"),
-        content=content if isinstance(content, Sequence) else (),
+        content=[block for block in content if isinstance(block, Mapping)] if isinstance(content, list) else (),
         stop_reason=so_far.get("stop_reason"),
-        refusal_category=details.get("category") if isinstance(details, Mapping) else None,
+        refusal_category=str(details.get("category")) if isinstance(details, Mapping) else None,
         is_cut=is_cut,
         received=dispatch.heard().received() if is_cut else 0,
         factor=dispatch.connection.price_factor,
@@ -212,16 +222,16 @@ def _message(dispatch: Dispatch) -> Message | None:
 
 
 def _shows_thinking(content: Any) -> bool:
-    return any(block.get("thinking") for block in content if isinstance(block, Mapping))
+    return isinstance(content, list) and any(b.get("thinking") for b in content if isinstance(b, Mapping))
 
 
 def user_ref(user: str, attribution: str, vault: Vault) -> str | None:
     """What the books call the user whom a client speaks for."""
-    user = _CONTROL.sub("", user)[:_LONGEST_USER]
+    user = _clean(user, _LONGEST_USER)
     if not user or attribution == "off":
         return None
     if attribution == "hash" or (attribution == "auto" and "@" in user):
-        return hmac.new(vault.derive("users in the books"), user.encode("utf-8", "replace"), "sha256").hexdigest()[:32]
+        return hmac.new(vault.derive("users in the books"), user.encode(), "sha256").hexdigest()[:32]
     return user
 
 

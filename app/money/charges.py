@@ -8,6 +8,7 @@ https://docs.anthropic.com/en/docs/about-claude/pricing
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,6 +24,7 @@ FACTOR = 10_000
 _BILLED_REFUSALS = frozenset({"bio", "frontier_llm", "reasoning_extraction"})
 """Categories in which a refusal before any output is billed."""
 _PLAIN_TIERS = (None, "standard", "standard_only", "batch")
+_ODD = re.compile(r"[^\w.:-]", re.ASCII)
 _HOPS = ("message", "fallback_message")
 _PICO_PER_MICRO = 10**6 * FACTOR
 
@@ -178,9 +180,9 @@ def _items(message: Message) -> list[_Item] | None:
     return [base]
 
 
-def _text(usage: Mapping[str, Any], name: str) -> str | None:
+def _text(usage: Mapping[str, Any], name: str, longest: int = 20) -> str | None:
     value = usage.get(name)
-    return value[:20] if isinstance(value, str) else None
+    return _ODD.sub("", value)[:longest] if isinstance(value, str) else None
 
 
 def _iterations(entries: Sequence[Any], base: _Item, message: Message) -> list[_Item] | None:
@@ -190,7 +192,7 @@ def _iterations(entries: Sequence[Any], base: _Item, message: Message) -> list[_
         of_it = counted(entry, only_1h=message.only_1h)
         if of_it is None:
             return None
-        model = entry.get("model") if isinstance(entry.get("model"), str) else message.model
+        model = _text(entry, "model", 200) or message.model
         alike = base if model == message.model else _Item(model, of_it, tier=base.tier)
         items.append((str(entry.get("type")), replace(alike, model=model, counted=replace(of_it, searches=0))))
     serving = [item for kind, item in items if kind in _HOPS and item.model == message.model]

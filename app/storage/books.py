@@ -17,6 +17,8 @@ from pathlib import Path
 
 import orjson
 from flask import Flask
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from app.errors import DatabaseUnavailable, ServiceUnavailable
 from app.settings import Settings
@@ -63,11 +65,12 @@ class Books:
             self._away_until = time.monotonic() + _PAUSE_S
             log.warning("rows of the books wait in %s: %s", self._spool, error.message)
             database.in_thread(self._app, lambda: self._put_aside(entry))
-        except Exception:  # of the work
-            if work is None:
-                raise
-            log.exception("%s: what should have been saved beside its row was not", entry.id)
-            self.book(entry)
+        except Exception:  # of the work, or a row that the database does not take
+            log.exception("%s could not be booked%s", entry.id, " with what belongs to it" if work else "")
+            if work is not None:
+                self.book(entry)
+            else:
+                database.in_thread(self._app, lambda: self._put_aside(entry))
 
     def enter_spooled(self) -> None:
         """Enters what was put aside, if the database is back. Call now and then."""
@@ -83,13 +86,19 @@ class Books:
             self._entering.release()
 
     def _enter(self, names: Sequence[str]) -> None:
-        entries = [entry for name in names if (entry := self._read(name)) is not None]
-        for entry in entries:
-            self._writer.write(None, entry)
         for name in names:
+            entry = self._read(name)
+            if entry is None:
+                continue
+            try:
+                self._writer.write(None, entry)
+            except Exception as error:  # noqa: BLE001  # told with the row
+                database.write(self._app, _nothing)
+                self._leave_out(name, f"the database does not take it ({type(error).__name__})")
+                continue
             with suppress(FileNotFoundError):  # another worker was as quick
                 (self._spool / name).unlink()
-        log.info("%d rows that were put aside are in the books", len(entries))
+        log.info("%d rows that were put aside are in the books", len(names))
 
     def _read(self, name: str) -> Entry | None:
         try:
@@ -97,10 +106,13 @@ class Books:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
-            log.error("%s is no row of the books and is left out: %s", self._spool / name, error)
-            with suppress(FileNotFoundError):
-                (self._spool / name).rename(self._spool / f"{name}.odd")
+            self._leave_out(name, str(error))
             return None
+
+    def _leave_out(self, name: str, why: str) -> None:
+        log.error("%s is no row of the books and is left out: %s", self._spool / name, why)
+        with suppress(FileNotFoundError):
+            (self._spool / name).rename(self._spool / f"{name}.odd")
 
     def _put_aside(self, entry: Entry) -> None:
         self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,6 +133,11 @@ class Books:
             return sorted(name for name in os.listdir(self._spool) if name.endswith(".json"))
         except FileNotFoundError:
             return []
+
+
+def _nothing(session: Session) -> None:
+    """Whether the database takes anything at all: raises DatabaseUnavailable if not."""
+    session.execute(text("DELETE FROM requests WHERE id = ''"))
 
 
 def _sync(folder: Path) -> None:

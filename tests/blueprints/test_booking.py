@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -133,3 +135,32 @@ def test_the_id_of_a_row_begins_with_its_time(app: Flask, client: FlaskClient) -
     assert [row["id"] for row in rows] == sorted(ids)
     at = database.read(app, lambda s: [row[0] for row in s.execute(text("SELECT at FROM requests ORDER BY id"))])
     assert all(abs(int(id[7:19], 16) - when) < 1000 for id, when in zip(sorted(ids), at, strict=True))
+
+
+@pytest.mark.parametrize("model", ["sim-\x00text", "sim-\ud83d", "sim-error-404\n", "x" * 300])
+def test_whatever_clients_call_things_the_row_is_taken(app: Flask, client: FlaskClient, model: str) -> None:
+    body = json.dumps({"model": model, "messages": HI, "user": "a\x00\ud83d" * 100, "metadata": {"tag": "no\ntag"}})
+    headers = {**CLIENT, "content-type": "application/json", "user-agent": "\u00e9\u00fc" * 100}
+    answer = client.post("/v1/chat/completions", data=body, headers=headers)
+    assert answer.status_code in (400, 404), answer.text
+    for row in booked(app):
+        assert row["tag"] is None
+        assert row["ending"] == "upstream_error"
+
+
+def test_a_row_of_odd_names_is_taken_by_either_database(
+    make_app: AppMaker, simulator: str, either_database: dict[str, str]
+) -> None:
+    app = make_app(
+        **either_database,
+        runtime={
+            "ENABLE_ANTHROPIC_API": "true",
+            "ANTHROPIC_API_KEYS": "sk-ant-of-these-tests",
+            "ANTHROPIC_API_BASE_URLS": simulator,
+        },
+    )
+    body = json.dumps({"model": "sim-error-404", "messages": HI, "user": "a\x00b\ud83d" * 100})
+    for data in (body, body.replace("sim-error-404", "sim-error-404\\u0000")):
+        app.test_client().post("/v1/chat/completions", data=data, headers=CLIENT)
+    assert booked(app)
+    assert not (Path(app.instance_path) / "spool").exists()

@@ -120,6 +120,18 @@ def test_what_is_no_row_is_left_aside_and_told(
     assert "is no row of the books" in caplog.text
 
 
+def test_a_row_that_the_database_does_not_take_holds_no_other_up(
+    app: Flask, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Away(monkeypatch)
+    for entry in (replace(ONE, id="req_gw_0", input_tokens=2**63), ONE):
+        books.book(entry)
+    away.is_away = False
+    books.enter_spooled()
+    assert booked(app) == [ONE.id]
+    assert [file.name for file in spool(app).iterdir()] == ["req_gw_0.json.odd"]
+
+
 def test_when_too_much_waits_new_requests_are_refused_and_no_row_is_dropped(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
