@@ -125,7 +125,7 @@ class ChatRequest:
     def complete(self, answers: Sequence[Answer]) -> None:
         """The answers are there: they are in the books, and what the client may not return of them is kept, when this
         returns."""
-        message = answers[0].message
+        message = answers[0].message if answers[0].has_message else {}
         warnings = (*answers[0].translation.reply.warnings, *message.get(LATE_WARNINGS, ()))
         self.booking.complete(message.get("stop_reason"), warnings, self._remember(answers))
 

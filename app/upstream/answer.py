@@ -40,6 +40,11 @@ class Answer:
         return self._parts.merged()
 
     @property
+    def has_message(self) -> bool:
+        """Whether there is a whole message yet; the gateway may end an answer before."""
+        return bool(self._parts.whole)
+
+    @property
     def is_one_turn(self) -> bool:
         return self._parts.is_one_turn
 

@@ -164,3 +164,14 @@ def test_a_row_of_odd_names_is_taken_by_either_database(
         app.test_client().post("/v1/chat/completions", data=data, headers=CLIENT)
     assert booked(app)
     assert not (Path(app.instance_path) / "spool").exists()
+
+
+def test_an_answer_that_the_gateway_ends_at_a_stop_string_is_booked_as_complete(
+    app: Flask, client: FlaskClient
+) -> None:
+    answer = ask(client, "sim-unicode", stream=True, stop=["\n", " "])
+    assert "[DONE]" in answer.text
+    answer.close()
+    (row,) = booked(app)
+    assert (row["ending"], row["status"]) == ("complete", 200)
+    assert row["input_tokens"] > 0
