@@ -56,8 +56,7 @@ def create_storage_app(settings: Settings) -> Flask:
     """The application without its routes, which need the SDK and its two seconds: enough for commands."""
     from app import extensions
     from app.services import Services
-    from app.storage import audit, database, ledger
-    from app.storage.books import Books
+    from app.storage import audit, database
     from app.storage.config import PersistentConfig
     from app.storage.keys import KeyRing
     from app.storage.remembered import RememberedAnswers
@@ -88,9 +87,8 @@ def create_storage_app(settings: Settings) -> Flask:
     config_store = PersistentConfig(app, settings, vault)
     keys = KeyRing(app, settings)
     config_store.on_watch += [keys.write_use, audit.Pruning(app)]
-    books = Books(app, settings, GroupedWriter(app, survives_power_cuts=settings.ledger_sync == "full"))
-    config_store.on_watch += [books.enter_spooled, ledger.Pruning(app, settings.ledger_retention_days)]
-    app.extensions["dragoman"] = Services(settings, vault, config_store, keys, RememberedAnswers(app, vault), books)
+    answers = RememberedAnswers(app, vault, GroupedWriter(app))
+    app.extensions["dragoman"] = Services(settings, vault, config_store, keys, answers)
     return app
 
 

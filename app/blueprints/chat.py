@@ -65,7 +65,6 @@ def _complete(*, flat: bool) -> Response:
     if is_switched_on("explain", request.args.get("explain", "0")):
         return Response(exact_json.dumps(explanation(body)), mimetype="application/json")
     chat = chat_request_of(chat_request(body))
-    chat.gateway.books.check_room()
     chat.plan = chat.claude.pool.plan(chat.route.targets, request.content_length or 0)
     chat.recall()
     values = chat.snapshot.values
@@ -87,9 +86,6 @@ def _complete(*, flat: bool) -> Response:
         return _stream(chat, opening, watch, started)
     try:
         answers = opening.result(watch, None)
-    except BaseException as error:
-        chat.booking.failed(error)
-        raise
     finally:
         watch.close()
     return _json(chat, answers, started, flat=flat)
@@ -102,13 +98,10 @@ def _json(chat: ChatRequest, answers: Sequence[Answer], started: float, *, flat:
     if flat:
         message = completion["choices"][0]["message"]
         completion.update(role=message["role"], content=message["content"])
-    chat.complete(answers)
+    chat.remember(answers)
     g.connection = answers[0].connection
     metrics.count_answer(g.connection, "complete", completion["usage"])
-    headers = _headers(answers[0], started)
-    if chat.booking.cost_micros is not None:
-        headers["x-gateway-request-cost"] = str(chat.booking.cost_micros)
-    return Response(exact_json.dumps(completion), 200, headers, mimetype="application/json")
+    return Response(exact_json.dumps(completion), 200, _headers(answers[0], started), mimetype="application/json")
 
 
 def _stream(chat: ChatRequest, opening: Task[list[Answer]], watch: ClientWatch, started: float) -> Response:
@@ -117,11 +110,10 @@ def _stream(chat: ChatRequest, opening: Task[list[Answer]], watch: ClientWatch, 
         answers = opening.result(watch, SILENT_AT_MOST_S)
     except TimeoutError:
         pass  # the head goes out now, and comments until the answer begins
-    except BaseException as error:
+    except BaseException:
         watch.close()
-        chat.booking.failed(error)
         raise
-    g.stream = stream = ChatStream(opening, answers, watch, chat.booking, chat.complete, chat.id)
+    g.stream = stream = ChatStream(opening, answers, watch, chat.remember, chat.id)
     headers = _headers(answers[0], started) if answers is not None else {}
     headers.update({"cache-control": "no-cache", "x-accel-buffering": "no"})
     response = Response(stream.frames(), 200, headers, content_type="text/event-stream; charset=utf-8")

@@ -9,7 +9,6 @@ from typing import Any
 
 from flask import g, request
 
-from app.blueprints.booking import Booking, tag_of, user_ref
 from app.blueprints.errors import request_id
 from app.blueprints.json_body import is_switched_on
 from app.errors import ModelNotFound, UpstreamError
@@ -17,8 +16,6 @@ from app.serve import metrics
 from app.services import Services, Upstream, services, upstream
 from app.storage.config import ConfigSnapshot, Connection
 from app.storage.remembered import Scope
-from app.storage.writer import Work
-from app.translate.accumulate import LATE_WARNINGS
 from app.translate.chat import memory
 from app.translate.chat.legacy import with_tools
 from app.translate.chat.request import Options, to_message_params, user_of
@@ -28,7 +25,6 @@ from app.translate.translation import Translation
 from app.turns import give_turn, without_collector
 from app.upstream.answer import Answer
 from app.upstream.catalogue import Route
-from app.upstream.dispatch import Dispatch
 from app.upstream.pool import Plan, in_order
 
 log = logging.getLogger(__name__)
@@ -48,7 +44,6 @@ class ChatRequest:
     caller: str
     gateway: Services
     claude: Upstream
-    booking: Booking
     plan: Plan = field(default_factory=lambda: Plan(()))
     _remembered: dict[str, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
     """By connection, the exact blocks of earlier answers by the index of their message."""
@@ -93,10 +88,6 @@ class ChatRequest:
         if lesson.facts:
             self.claude.catalogue.learn(connection, self.route.upstream_id(connection), lesson)
 
-    @property
-    def dispatches(self) -> list[Dispatch]:
-        return self.booking.dispatches
-
     def let_go(self) -> None:
         """Once the answers have begun, what was asked may weigh many megabytes and is not needed any more."""
         self.asked, self._remembered, self._sent = {}, {}, None
@@ -122,16 +113,10 @@ class ChatRequest:
             values = found[scope]
             self._remembered[id] = {i: memory.loads(values[name]) for i, name in names[id].items() if name in values}
 
-    def complete(self, answers: Sequence[Answer]) -> None:
-        """The answers are there: they are in the books, and what the client may not return of them is kept, when this
-        returns."""
-        message = answers[0].message if answers[0].has_message else {}
-        warnings = (*answers[0].translation.reply.warnings, *message.get(LATE_WARNINGS, ()))
-        self.booking.complete(message.get("stop_reason"), warnings, self._remember(answers))
-
-    def _remember(self, answers: Sequence[Answer]) -> Work | None:
+    def remember(self, answers: Sequence[Answer]) -> None:
+        """Keeps what the client may not return of the answers. When it returns, they are safe."""
         if not self.snapshot.values["REMEMBER_ANSWERS"]:
-            return None
+            return
         kept = []
         for answer in answers:
             context = answer.translation.reply
@@ -147,7 +132,8 @@ class ChatRequest:
                 continue
             if made is not None:
                 kept.append((made[0], memory.dumps(made[1])))
-        return self.gateway.answers.remember(self._scope(answers[0].connection), kept) if kept else None
+        if kept:
+            self.gateway.answers.remember(self._scope(answers[0].connection), kept)
 
     def _facts(self, connection: Connection) -> ModelFacts:
         facts = self.claude.catalogue.facts(connection, self.route.upstream_id(connection), self.snapshot)
@@ -203,11 +189,4 @@ def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
         betas=request.headers.get("anthropic-beta", ""),
         has_mended_text=g.get("has_mended_text", False),
     )
-    booking = Booking(
-        snapshot.prices,
-        model_asked=asked["model"],
-        stream=bool(asked.get("stream")),
-        user_ref=user_ref(user_of(asked), values["ATTRIBUTION"], gateway.vault),
-        tag=tag_of(asked),
-    )
-    return ChatRequest(request_id(), asked, route, snapshot, options, caller, gateway, claude, booking)
+    return ChatRequest(request_id(), asked, route, snapshot, options, caller, gateway, claude)

@@ -5,28 +5,20 @@ A row's id is made before the work, so that the same row may be written again: o
 
 from __future__ import annotations
 
-import os
-import time
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from flask import Flask
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Session
 
 from app.extensions import Base
-from app.storage import database
 from app.storage.tables import RequestRow, UsageHourRow, UsageKeyRow, UsageTimeRow, UsageUserRow
 
 BOUNDS_MS = tuple(round(50 * 1.6**n) for n in range(23))
 """Of the buckets in which times are counted: 24, each 1.6 times the one before, from 50 ms to 26 minutes."""
-SUMS_KEPT_DAYS = 800
 _HOUR_MS = 3_600_000
-_PRUNED_EVERY_S = 60.0
-_PRUNED_AT_ONCE = 5_000
-_ID_BEGINS = "req_gw_"
 _MOST_AT_ONCE = 100
 TOKENS = (
     *("input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens"),
@@ -74,41 +66,6 @@ class Entry:
 
 
 _COLUMNS = tuple(field.name for field in fields(Entry))
-
-
-class Pruning:
-    """Call it now and then: once a minute it removes some of what is older than it is to be kept."""
-
-    def __init__(self, app: Flask, days: int) -> None:
-        self._app = app
-        self._days = days
-        self._next = 0.0
-
-    def __call__(self) -> None:
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + _PRUNED_EVERY_S
-        database.write(self._app, self._prune, survives_power_cuts=False)
-
-    def _prune(self, session: Session) -> None:
-        now_ms = int(time.time() * 1000)
-        if self._days:
-            before = id_at(now_ms - self._days * 24 * _HOUR_MS)
-            old = select(RequestRow.id).where(RequestRow.id < before).order_by(RequestRow.id).limit(_PRUNED_AT_ONCE)
-            session.execute(delete(RequestRow).where(RequestRow.id.in_(old)))
-        last_hour = now_ms // _HOUR_MS - SUMS_KEPT_DAYS * 24
-        for table in (UsageHourRow, UsageKeyRow, UsageTimeRow, UsageUserRow):
-            session.execute(delete(table).where(table.hour < last_hour))
-
-
-def new_id() -> str:
-    """Of a request that begins now: in the order of time."""
-    return f"{id_at(time.time_ns() // 1_000_000)}{os.urandom(6).hex()}"
-
-
-def id_at(ms: int) -> str:
-    """What the ids of requests of a moment, in Unix milliseconds, begin with."""
-    return f"{_ID_BEGINS}{ms:012x}"
 
 
 def insert(session: Session, entries: Sequence[Entry]) -> None:

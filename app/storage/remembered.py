@@ -23,7 +23,7 @@ from app.errors import DatabaseUnavailable
 from app.storage import database
 from app.storage.secrets import Undecryptable, Vault
 from app.storage.tables import RememberedAnswerRow
-from app.storage.writer import Work
+from app.storage.writer import GroupedWriter
 
 log = logging.getLogger(__name__)
 KEPT_S = 24 * 3600
@@ -87,20 +87,21 @@ class _Cache:
 
 
 class RememberedAnswers:
-    def __init__(self, app: Flask, vault: Vault) -> None:
+    def __init__(self, app: Flask, vault: Vault, writer: GroupedWriter) -> None:
         self._app = app
         self._vault = vault
+        self._writer = writer
         self._swept_at = time.monotonic()
         self._cache = _Cache()
         self._away_until = 0.0
 
-    def remember(self, scope: Scope, answers: Iterable[tuple[str, bytes]]) -> Work | None:
-        """Keeps (name, value) pairs, for good when the answered work is committed; None where nothing is to be done."""
+    def remember(self, scope: Scope, answers: Iterable[tuple[str, bytes]]) -> None:
+        """Keeps (name, value) pairs; committed when this returns. That one cannot be kept is logged, not raised."""
         key = self._vault.derive(_PURPOSE)
         kept = {_hidden(key, scope, name): value for name, value in answers if len(value) <= LARGEST_BYTES}
         rows = [self._row(hidden, value) for hidden, value in kept.items()]
         if not rows:
-            return None
+            return
         sweeps = time.monotonic() - self._swept_at > _SWEPT_EVERY_S
         if sweeps:
             self._swept_at = time.monotonic()
@@ -117,7 +118,12 @@ class RememberedAnswers:
 
         for hidden, value in kept.items():
             self._cache.put(hidden, value)
-        return work
+        if self._is_away():
+            return
+        try:
+            self._writer.write(work)
+        except DatabaseUnavailable as error:
+            self._pause("an answer could not be remembered", error)
 
     def recall(self, scopes: Collection[Scope], names: Collection[str]) -> dict[Scope, dict[str, bytes]]:
         """What is known of `names`, by scope."""

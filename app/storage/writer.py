@@ -32,9 +32,8 @@ class _Ticket:
 class GroupedWriter:
     """One for each process."""
 
-    def __init__(self, app: Flask, *, survives_power_cuts: bool = False) -> None:
+    def __init__(self, app: Flask) -> None:
         self._app = app
-        self._survives_power_cuts = survives_power_cuts
         self._lock = threading.Lock()
         self._waiting: list[_Ticket] = []
         self._is_writing = False
@@ -52,11 +51,6 @@ class GroupedWriter:
         ticket.is_done.wait()
         if ticket.error is not None:
             raise ticket.error
-
-    @property
-    def waiting(self) -> int:
-        """How many writes wait for the transaction that is under way."""
-        return len(self._waiting)
 
     def _in_background(self, function: Callable[[], None]) -> None:
         """In a greenlet of its own, so that a request that is given up does not take the others' writes with it."""
@@ -90,7 +84,7 @@ class GroupedWriter:
                 ledger.insert(session, rows)
 
         try:
-            database.write(self._app, together, survives_power_cuts=self._survives_power_cuts)
+            database.write(self._app, together)
         except Exception as error:  # noqa: BLE001  # whoever waits is told
             if len(group) == 1 or isinstance(error, DatabaseUnavailable):
                 for ticket in group:

@@ -17,7 +17,6 @@ from app.storage.config import ConfigSnapshot, Connection
 from app.translate.translation import Translation
 from app.upstream.answer import Answer
 from app.upstream.client import Limits, Reply, UpstreamClient
-from app.upstream.dispatch import Dispatch
 from app.upstream.health import Out, bare, may_succeed_elsewhere
 from app.upstream.transport import WayOut
 
@@ -39,10 +38,6 @@ class Request(Protocol):
 
     id: str
     """What finds it in the log."""
-
-    @property
-    def dispatches(self) -> list[Dispatch]:
-        """Each call that it came to."""
 
     def translate(self, connection: Connection) -> Translation: ...
 
@@ -183,9 +178,7 @@ class Pool:
         is_streamed = stream or translation.may_run_long
 
         def send(body: dict[str, Any]) -> Reply:
-            dispatch = Dispatch(connection, str(body["model"]))
-            request.dispatches.append(dispatch)
-            return client.send(replace(translation, body=body), stream=is_streamed, limits=limits, dispatch=dispatch)
+            return client.send(replace(translation, body=body), stream=is_streamed, limits=limits)
 
         answer = Answer(send(translation.body), send, ends_at=times.ends_at)
         if whole:

@@ -29,12 +29,12 @@ class Transactions:
         self._write = database.write
         monkeypatch.setattr(database, "write", self)
 
-    def __call__(self, app, work, **options):
+    def __call__(self, app, work):
         self.count += 1
         if self.count == 1:
             self.first_is_held.set()
             assert self.go_on.wait(10)
-        return self._write(app, work, **options)
+        return self._write(app, work)
 
 
 def test_what_is_written_is_committed_when_the_call_returns(app):
@@ -97,7 +97,7 @@ def test_one_write_that_fails_does_not_take_the_others_with_it(app, monkeypatch)
 
 
 def test_a_database_that_is_away_is_told_to_all_who_wait(app, monkeypatch):
-    def away(app, work, **options):
+    def away(app, work):
         raise DatabaseUnavailable("away")
 
     monkeypatch.setattr(database, "write", away)
