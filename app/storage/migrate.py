@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def is_current(app: Flask) -> bool:
 def upgrade(app: Flask) -> bool:
     """True when something was to be done. Raises ConfigError when the database cannot be opened."""
     if app.extensions["dragoman"].settings.uses_sqlite:
-        _make_folder(app)
+        _make_file(app)
     if is_current(app):
         return False
     with _alone(app):
@@ -75,24 +76,41 @@ def with_migrations(app: Flask) -> Flask:
     return app
 
 
-def _make_folder(app: Flask) -> None:
+def _make_file(app: Flask) -> None:
     path = Path(str(database.engine_of(app).url.database))
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Only the owner reads it, whatever the umask (SQLite gives its log the same mode).
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        if not path.stat().st_size:
+            _write_first_page(path)
     except OSError as error:
         raise ConfigError(
             f"DATABASE_URL: {path} cannot be written ({error.strerror}). Make it writable, or set INSTANCE_PATH."
         ) from None
+    except sqlite3.Error as error:
+        raise ConfigError(f"DATABASE_URL: the database cannot be opened: {error}") from None
+
+
+def _write_first_page(path: Path) -> None:
+    """Of processes that turn an empty file to WAL together, SQLite tells some at once that it is locked, whatever their
+    time-out. The journal's mode stays in the file: one of them turns it, and the others find it turned."""
+    with _lock_file(path), contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+@contextlib.contextmanager
+def _lock_file(path: str | Path) -> Iterator[None]:
+    with open(f"{path}.migrate-lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager
 def _alone(app: Flask) -> Iterator[None]:
     engine = database.engine_of(app)
     if engine.dialect.name == "sqlite":
-        with open(f"{engine.url.database}.migrate-lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _lock_file(str(engine.url.database)):
             yield
         return
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

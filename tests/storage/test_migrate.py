@@ -1,5 +1,7 @@
 """The schema: what the migrations make is what the tables say, made once."""
 
+import fcntl
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from app.extensions import Base
 from app.storage import database
 from app.storage.migrate import head, is_current, upgrade
 from app.storage.startup import MIGRATIONS, is_ready
+from tests.conftest import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,6 +69,23 @@ def test_processes_that_start_together_migrate_once(either_database, tmp_path):
     said = [process.communicate(timeout=30)[0] for process in starting]
     assert [process.returncode for process in starting] == [0, 0, 0], said
     assert sum("was brought to" in each for each in said) == 1, said
+
+
+def test_an_empty_database_is_opened_by_one_process_at_a_time(make_settings, tmp_path):
+    """Two that turn it to WAL together are told that it is locked, without their time-out."""
+    settings = make_settings()
+    file = Path(settings.instance_path) / "dragoman.db"
+    file.parent.mkdir()
+    with open(f"{file}.migrate-lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        environment = {"INSTANCE_PATH": str(settings.instance_path), "SECRET_KEY": settings.secret_key}
+        with subprocess.Popen([sys.executable, "-m", "app.cli", "migrate"], cwd=ROOT, env=environment) as waiting:
+            wait_for(lambda: re.search(rf"-> FLOCK .* {waiting.pid} ", Path("/proc/locks").read_text()), within_s=20)
+            size_while_locked = file.stat().st_size
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert waiting.wait(20) == 0
+    assert size_while_locked == 0
+    assert file.stat().st_size > 0
 
 
 def test_a_database_of_a_newer_version_stops_the_start(make_storage_app, either_database):
