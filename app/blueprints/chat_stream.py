@@ -87,7 +87,8 @@ class ChatStream:
                 yield frames + DONE
                 return
             now = time.monotonic()
-            if frames or now - written_at >= KEEP_ALIVE_S:
+            # Half of it: a batch without a word that comes a moment too early must not cost a whole turn.
+            if frames or now - written_at >= KEEP_ALIVE_S / 2:
                 written_at = now
                 yield frames or COMMENT
 

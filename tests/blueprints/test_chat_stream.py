@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -112,6 +114,12 @@ def test_what_tells_the_client_nothing_is_a_comment_once_it_is_time_for_a_sign_o
     frames = list(stream_of(SILENT).frames())
     assert frames[1:3] == [COMMENT, COMMENT]
     assert len(frames) == 4
+
+
+def test_silence_that_is_looked_at_a_moment_too_early_is_still_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 100.0, 109.999, 119.998, 119.998])
+    monkeypatch.setattr(chat_stream, "time", SimpleNamespace(time=time.time, monotonic=lambda: next(clock)))
+    assert list(stream_of(SILENT).frames())[1:3] == [COMMENT, COMMENT]
 
 
 def test_before_that_nothing_is_written() -> None:
