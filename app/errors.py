@@ -12,7 +12,7 @@ class ConfigError(Exception):
 
 def shown(value: object) -> str:
     """A client's value as it stands in an error message: not more of it than helps."""
-    text = repr(value)
+    text = repr(value[:101] if isinstance(value, str) else value)
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 

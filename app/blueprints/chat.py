@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 
 from app.access.endpoint import endpoint
-from app.blueprints.chat_explain import explanation
+from app.blueprints.chat_explain import MOST_EXPLAINED_BYTES, explanation
 from app.blueprints.chat_request import ChatRequest, chat_request_of
 from app.blueprints.chat_stream import ChatStream
 from app.blueprints.json_body import is_switched_on, json_body
@@ -18,6 +18,7 @@ from app.schemas.chat import ChatCompletionSchema, ChatRequestSchema, FlatChatCo
 from app.serve import metrics
 from app.translate import exact_json
 from app.translate.chat.response import to_chat_completion
+from app.turns import give_turn
 from app.upstream import choices
 from app.upstream.answer import Answer
 from app.upstream.client import understanding
@@ -61,9 +62,14 @@ def create_flat_chat_completion() -> Response:
 
 def _complete(*, flat: bool) -> Response:
     started = time.monotonic()
+    explains = is_switched_on("explain", request.args.get("explain", "0"))
+    if explains:
+        request.max_content_length = min(request.max_content_length or 0, MOST_EXPLAINED_BYTES)
     body = json_body(mends_text=True)
-    if is_switched_on("explain", request.args.get("explain", "0")):
-        return Response(exact_json.dumps(explanation(body)), mimetype="application/json")
+    if explains:
+        explained = explanation(body)
+        give_turn()
+        return Response(exact_json.dumps(explained), mimetype="application/json")
     chat = chat_request_of(chat_request(body))
     chat.plan = chat.claude.pool.plan(chat.route.targets, request.content_length or 0)
     chat.recall()

@@ -12,6 +12,9 @@ from app.translate.pause import paced
 from app.turns import give_turn
 from app.upstream.pool import Plan, label
 
+MOST_EXPLAINED_BYTES = 16 * 1024 * 1024
+"""An answer that repeats the request twice is written in one go."""
+
 
 def explanation(body: dict[str, Any]) -> dict[str, Any]:
     """Raises what is not the request's own fault, as that nothing is configured. A request that would be refused is

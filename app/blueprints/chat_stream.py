@@ -25,6 +25,8 @@ from app.upstream.waiting import ClientWatch, Task
 log = logging.getLogger(__name__)
 COMMENT = b": keep-alive\n"
 """A line of its own and no blank one behind it, which would end an event: some clients then read one without data."""
+A_MOMENT_S = 0.5
+"""A batch without a word that comes so much too early is a sign of life, too: the next would be twice as late."""
 DONE = b"data: [DONE]\n\n"
 
 
@@ -87,8 +89,7 @@ class ChatStream:
                 yield frames + DONE
                 return
             now = time.monotonic()
-            # Half of it: a batch without a word that comes a moment too early must not cost a whole turn.
-            if frames or now - written_at >= KEEP_ALIVE_S / 2:
+            if frames or now - written_at >= KEEP_ALIVE_S - A_MOMENT_S:
                 written_at = now
                 yield frames or COMMENT
 

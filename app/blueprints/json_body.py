@@ -12,11 +12,13 @@ from app.blueprints.content_encoding import decoded
 from app.blueprints.errors import body_too_large
 from app.errors import InvalidRequest, shown
 from app.serve.bodies import BodiesUnderWay
-from app.translate import exact_json
+from app.translate import exact_json, json_pieces
 from app.translate.json_depth import is_deeper_than
 from app.turns import give_turn, without_collector
 
 MAX_DEPTH = 200
+MOST_PIECES = 500_000
+"""Parsing so many takes up to 60 ms, in which nobody else has a turn; a conversation of 2,000 messages has 30,000."""
 
 
 def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[str, Any]:
@@ -50,7 +52,10 @@ def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[s
 
 def _parsed(raw: bytes, mends_text: bool) -> Any:
     give_turn()
-    large_json.check_pieces(raw, give_turn)
+    if json_pieces.are_more_than(MOST_PIECES, raw, give_turn):
+        raise InvalidRequest(
+            f"The body of your request holds more than {MOST_PIECES:,} JSON values.", code="too_many_values"
+        )
     give_turn()
     with without_collector:
         try:
@@ -64,6 +69,7 @@ def _parsed(raw: bytes, mends_text: bool) -> Any:
 def _second_reading(raw: bytes, error: orjson.JSONDecodeError, mends_text: bool) -> Any:
     """Of what orjson refused: behind a byte order mark, or with halves of characters, which JavaScript's strings may
     hold when they are cut. Raises InvalidRequest in words that say what is wrong."""
+    give_turn()
     raw = raw.removeprefix(_BYTE_ORDER_MARK)
     try:
         raw.decode()
@@ -71,10 +77,12 @@ def _second_reading(raw: bytes, error: orjson.JSONDecodeError, mends_text: bool)
         raise InvalidRequest(
             f"The body of your request is not UTF-8, as JSON has to be: byte {wrong.start} is 0x{raw[wrong.start]:02x}."
         ) from error
-    mended = exact_json.with_whole_characters(raw)
+    give_turn()
+    mended = exact_json.with_whole_characters(raw, give_turn)
     g.has_mended_text = mends_text and mended != raw
+    give_turn()
     try:
-        return orjson.loads(mended if mends_text else raw)
+        return large_json.loads(mended if mends_text else raw, give_turn)
     except orjson.JSONDecodeError as still:
         raise InvalidRequest(
             f"We could not parse the JSON body of your request. {still.msg} (line {still.lineno} column {still.colno})."

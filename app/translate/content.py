@@ -7,8 +7,8 @@ https://docs.anthropic.com/en/docs/build-with-claude/pdf-support
 from __future__ import annotations
 
 import base64
-import binascii
 import codecs
+import string
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from app.translate import exact_json
 from app.translate.caching import mark_last, takes_breakpoint, to_cache_control
 from app.translate.native import FILES_BETA, IN_ASSISTANT, IN_USER, SERVER_CALLS, to_native_block
 from app.translate.notes import Notes
+from app.translate.pause import Pause, paced
 from app.translate.tools import to_tool_input
 
 Block = dict[str, Any]
@@ -40,7 +41,9 @@ _BYTE_ORDER_MARKS = (  # that of UTF-32 begins with that of UTF-16
     (b"", "utf-8-sig"),
 )
 _WINDOWS = "windows-1252"
-_URL_SAFE = str.maketrans("-_", "+/")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_BLANKS = string.whitespace.encode() + bytes(range(0x1C, 0x20))
+_DECODED_AT_ONCE = 2 * 1024 * 1024
 
 
 def is_blank(text: str) -> bool:
@@ -197,7 +200,7 @@ def _image_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
         notes.warn("image_detail_ignored", f"{path}.image_url.detail", "Claude has no low-detail mode for images.")
     scheme = url[:8].lower()
     if scheme.startswith("data:"):
-        return _image_of(*_decoded(url, param), param)
+        return _image_of(*_decoded(url, param, notes.pause), param)
     if scheme.startswith(("https://", "http://")):
         if scheme.startswith("http:"):
             notes.warn("image_url_not_https", param, "Anthropic fetches images over https only.")
@@ -267,7 +270,7 @@ def _by_its_bytes(content: str, declared: Any, title: Any, param: str, notes: No
     """An image, a PDF or a text document for base64 or a data URL; None for an empty file without a name."""
     if content[:5].lower() == "data:":
         declared = content[5:].partition(",")[0]
-    data, raw = _bytes_of(content, param)
+    data, raw = _bytes_of(content, param, notes.pause)
     if raw.startswith(_PDF):
         return _document(_pdf(data), title)
     if sniff_image(raw) is not None:
@@ -282,9 +285,10 @@ def _text_document(text: str, title: Any) -> Block | None:
     return _document({"type": "text", "media_type": "text/plain", "data": text}, title)
 
 
-def _bytes_of(content: str, param: str) -> tuple[str, bytes]:
+def _bytes_of(content: str, param: str, pause: Pause) -> tuple[str, bytes]:
     """(base64, bytes) of a data URL or base64."""
-    return _decoded(content, param) if content[:5].lower() == "data:" else _clean_base64(content, param)
+    is_url = content[:5].lower() == "data:"
+    return _decoded(content, param, pause) if is_url else _clean_base64(content, param, pause)
 
 
 def _checked_citations(citations: Any, param: str) -> dict[str, bool]:
@@ -331,30 +335,33 @@ def _plausible(raw: bytes, encoding: str) -> str | None:
     return None if "\0" in text else text
 
 
-def _decoded(url: str, param: str) -> tuple[str, bytes]:
+def _decoded(url: str, param: str, pause: Pause) -> tuple[str, bytes]:
     """(base64, bytes) of a data URL, however it is written."""
     header, comma, payload = url.partition(",")
     if not comma:
         raise UntranslatableRequest(f"{param} is a data URL without data.", param=param, code="invalid_base64")
     if ";base64" in header.lower():
-        return _clean_base64(payload, param)
+        return _clean_base64(payload, param, pause)
     raw = urllib.parse.unquote_to_bytes(payload)
     return base64.b64encode(raw).decode(), raw
 
 
-def _clean_base64(payload: str, param: str) -> tuple[str, bytes]:
+def _clean_base64(payload: str, param: str, pause: Pause) -> tuple[str, bytes]:
     """The data in the standard alphabet, padded, and what it decodes to."""
-    data = payload
-    if "%" in data:
-        data = urllib.parse.unquote(data)
-    data = "".join(data.split()).rstrip("=")
-    if "-" in data or "_" in data:
-        data = data.translate(_URL_SAFE)
-    data += "=" * (-len(data) % 4)
     try:
-        return data, base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
+        data = (urllib.parse.unquote(payload) if "%" in payload else payload).encode("ascii")
+        pause()
+        data = data.translate(_URL_SAFE, delete=_BLANKS).rstrip(b"=")
+        pause()
+        if b"=" in data:
+            raise ValueError("padding within the data")
+        data += b"=" * (-len(data) % 4)
+        pieces = paced(range(0, len(data), _DECODED_AT_ONCE), pause)
+        raw = b"".join([base64.b64decode(data[at : at + _DECODED_AT_ONCE], validate=True) for at in pieces])
+    except ValueError:  # binascii's error is one, too
         raise UntranslatableRequest(f"{param} is not valid base64.", param=param, code="invalid_base64") from None
+    pause()
+    return data.decode(), raw
 
 
 def sniff_image(raw: bytes) -> str | None:
@@ -416,7 +423,7 @@ def _call_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block:
 def _attachment_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block | None:
     """Anthropic's image or document, whatever type it declares; or MCP's image, which holds its data itself."""
     if "source" not in part and isinstance(part.get("data"), str):
-        return _image_of(*_bytes_of(part["data"], f"{path}.data"), f"{path}.data")
+        return _image_of(*_bytes_of(part["data"], f"{path}.data", notes.pause), f"{path}.data")
     block = _native_part(part, path, notes)
     source, title = block["source"], block.get("title")
     data, param = source.get("data"), f"{path}.source.data"
@@ -425,7 +432,7 @@ def _attachment_part(part: Mapping[str, Any], path: str, notes: Notes) -> Block 
     if source["type"] == "text":
         made = _text_document(data, title)
     elif block["type"] == "image":
-        made = _image_of(*_bytes_of(data, param), param)
+        made = _image_of(*_bytes_of(data, param, notes.pause), param)
     else:
         made = _by_its_bytes(data, source.get("media_type"), title, param, notes)
     return {**block, **made} if made is not None and made["type"] == block["type"] else made

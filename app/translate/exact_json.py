@@ -10,21 +10,31 @@ from typing import Any
 
 import orjson
 
-_LONG_NUMBER = re.compile(r"\d{19}")
-_ESCAPES = re.compile(
-    rb"(?:\\\\)+"  # backslashes: what follows a pair of them is no escape
-    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+from app.translate.pause import Pause, no_pause, paced
+
+_LONG = 19
+_LONG_NUMBER = re.compile(rf"(?<!\d)\d{{{_LONG}}}")
+_LOOKED_AT_ONCE = 1024 * 1024
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"|.(?:\\[^u]){0,1000})",
+    re.DOTALL,
 )
+"""Or some that stand together and are no characters by number: what follows a pair of backslashes is no escape."""
+_REPLACEMENT = rb"\ufffd"
 _LARGEST_EXACT = 2**53
 
 
-def loads(text: str) -> Any:
+def loads(text: str, pause: Pause = no_pause) -> Any:
     """Raises ValueError; as strict as orjson."""
-    value = orjson.loads(text)
-    if _LONG_NUMBER.search(text):
-        with contextlib.suppress(RecursionError):
-            return json.loads(text)
+    raw = text.encode()
+    pause()
+    value = orjson.loads(raw)
+    for start in paced(range(0, len(text), _LOOKED_AT_ONCE), pause):
+        if _LONG_NUMBER.search(text, start, start + _LOOKED_AT_ONCE + _LONG):
+            with contextlib.suppress(RecursionError):
+                return json.loads(text)
     return value
 
 
@@ -50,10 +60,17 @@ def _refused(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
 
-def with_whole_characters(raw: bytes) -> bytes:
+def with_whole_characters(raw: bytes, pause: Pause = no_pause) -> bytes:
     """JSON without halves of a character (`\\ud83d` alone, where a text was cut within an emoji), which orjson refuses:
     each is U+FFFD instead. The very same bytes where there is none."""
-    return _ESCAPES.sub(lambda found: rb"\ufffd" if found["half"] else found[0], raw)
+    if all(beginning not in raw for beginning in paced((rb"\ud", rb"\uD"), pause)):
+        return raw
+    pause()
+    whole = bytearray(raw)
+    for found in paced(_ESCAPE.finditer(raw), pause):
+        if found["half"]:
+            whole[found.start() : found.end()] = _REPLACEMENT  # which is as long
+    return bytes(whole)
 
 
 def dumps(value: Any) -> bytes:

@@ -288,7 +288,7 @@ def known_name(name: str) -> str:
     if _NAME.fullmatch(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{_NOT_IN_NAME.sub('_', name)[:57]}_{digest[:6]}"
+    return f"{_NOT_IN_NAME.sub('_', name[:57])}_{digest[:6]}"
 
 
 def with_known_names(value: Any) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.errors import UntranslatableRequest, shown
-from app.translate import exact_json
+from app.translate import exact_json, json_pieces
 from app.translate.caching import mark_last, to_cache_control
 from app.translate.facts import ModelFacts
 from app.translate.json_depth import is_deeper_than
@@ -25,8 +25,13 @@ from app.translate.search import is_openai_search, to_web_search
 Tool = dict[str, Any]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_EMPTY_OBJECTS = re.compile(r"\A(?:\{\}(?=\{)){0,1000}")
+"""Left in histories by gateways that sent an empty object before the real one."""
 _NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
+_LONGEST_ID = 1000
+_MOST_VALUES = 100_000
+"""In a call's arguments, which were an answer of Claude's once: that many do not fit into one."""
 _MAX_INPUT_DEPTH = 200
 UNION_WORDS = ("anyOf", "oneOf", "allOf", "enum", "not")
 _NATIVE = re.compile(
@@ -57,7 +62,7 @@ class ToolNames:
         if _NAME.fullmatch(name) and name not in self._reserved:
             return name
         digest = hashlib.sha256(name.encode()).hexdigest()[:6]
-        mapped = f"{_NOT_IN_NAME.sub('_', name)[:57]}_{digest}"
+        mapped = f"{_NOT_IN_NAME.sub('_', name[:57])}_{digest}"
         self._original[mapped] = name
         return mapped
 
@@ -93,7 +98,8 @@ class CallIds:
         self._last_number: dict[str, int] = {}
 
     def to_upstream(self, call_id: Any, message_index: int, call_index: int) -> str:
-        wanted = _NOT_IN_NAME.sub("_", call_id) if isinstance(call_id, str) else ""
+        is_usable = isinstance(call_id, str) and len(call_id) <= _LONGEST_ID
+        wanted = _NOT_IN_NAME.sub("_", call_id) if is_usable else ""
         if not _ID.fullmatch(wanted):
             digest = hashlib.sha256(f"{message_index}.{call_index}".encode()).hexdigest()[:24]
             wanted = f"toolu_gw_{digest}"
@@ -121,11 +127,13 @@ def _parsed(arguments: Any, param: str, notes: Notes) -> Any:
     """What the text says, however often it was encoded; the text itself where it says nothing."""
     value = arguments
     while isinstance(value, str):
+        notes.pause()
         text = value.strip()
         if not text:
             return None
-        while text.startswith("{}{"):  # left in histories by gateways that sent an empty object before the real one
-            text = text[2:]
+        if len(text) > _MOST_VALUES and json_pieces.are_more_than(_MOST_VALUES, _as_bytes(text), notes.pause):
+            return arguments
+        text = _EMPTY_OBJECTS.sub("", text, count=1)
         try:
             value = _loaded(text, param, notes)
         except ValueError:
@@ -136,15 +144,22 @@ def _parsed(arguments: Any, param: str, notes: Notes) -> Any:
 def _loaded(text: str, param: str, notes: Notes) -> Any:
     """Raises ValueError."""
     try:
-        return exact_json.loads(text)
+        return exact_json.loads(text, notes.pause)
     except ValueError:
-        written = text.encode("utf-8", "replace")
-        whole = exact_json.with_whole_characters(written)
+        notes.pause()
+        written = _as_bytes(text)
+        whole = exact_json.with_whole_characters(written, notes.pause)
+        notes.pause()
         value = exact_json.loads_as_meant(whole.decode())
+        notes.pause()
         if whole != written:
             reason = "Half a character stands in these tool call arguments."
             notes.warn("broken_character", param, reason, strict_code="invalid_value")
         return value
+
+
+def _as_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")  # halves of characters may have come from JSON's escapes
 
 
 def is_upstream_name(name: str) -> bool:

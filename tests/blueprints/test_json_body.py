@@ -168,3 +168,13 @@ def test_more_values_than_can_be_read_in_a_moment_are_refused(make_app: AppMaker
         assert answer.json["error"]["code"] == "too_many_values"
     prose = BODY.replace(b"hi", b'a,[{ \\\\ \\" ,' * 100_000)
     assert ask(client, prose).status_code == 200
+
+
+def test_an_explanation_is_for_requests_of_sixteen_megabytes_at_most(make_app: AppMaker) -> None:
+    """It repeats them twice, and is written in one go."""
+    environment = {"ENABLE_ANTHROPIC_API": "true", "ANTHROPIC_API_KEYS": "sk-ant-of-these-tests"}
+    client = make_app(runtime=environment).test_client()
+    for size, status in ((15_000_000, 200), (17_000_000, 413)):
+        answer = ask(client, BODY.replace(b"hi", b"x" * size))
+        assert answer.status_code == status
+    assert "16777216 bytes" in answer.json["error"]["message"]

@@ -242,6 +242,36 @@ def test_arguments_are_told_of_where_they_lost_something(arguments: str, codes: 
         assert caught.value.param == "messages[1].tool_calls[0].function.arguments", code
 
 
+def test_arguments_of_more_values_than_an_answer_holds_are_kept_as_their_text() -> None:
+    """Reading them would hold everybody up, and no answer of Claude's can have had them."""
+    fits, is_too_many = (json.dumps({"a": [0] * count}) for count in (90_000, 110_000))
+    made = translated(user("go"), assistant(None, ("c", fits), ("d", is_too_many)), tool("c"), tool("d"))
+    assert [len(block["input"]) for block in made.messages[1]["content"]] == [1, 1]
+    assert made.messages[1]["content"][0]["input"]["a"] == [0] * 90_000
+    assert made.messages[1]["content"][1]["input"] == {"_raw": is_too_many}
+
+
+def test_commas_within_the_strings_of_arguments_are_no_values() -> None:
+    prose = {"text": 'one, "two", [three] ' * 100_000}
+    made = translated(user("go"), assistant(None, ("c", json.dumps(prose))), tool("c"))
+    assert made.messages[1]["content"][0]["input"] == prose
+
+
+def test_empty_objects_before_the_arguments_cost_no_more_than_their_number() -> None:
+    """Were it the square, this would not end."""
+    arguments = "{}" * 2_000_000 + '{"a":1}'
+    made = translated(user("go"), assistant(None, ("c", arguments)), tool("c"))
+    assert made.messages[1]["content"][0]["input"] == {"_raw": arguments}
+
+
+def test_an_id_as_long_as_a_text_is_replaced_for_the_call_and_its_result() -> None:
+    call_id = "call " * 1_000_000
+    made = translated(user("go"), assistant(None, (call_id, "{}")), {**tool("c"), "tool_call_id": call_id})
+    replaced = made.messages[1]["content"][0]["id"]
+    assert replaced.startswith("toolu_gw_")
+    assert made.messages[2]["content"][0]["tool_use_id"] == replaced
+
+
 def test_backslashes_in_broken_arguments_cost_no_more_than_their_number() -> None:
     """Were it the square, this would not end."""
     arguments = r'{"e":"' + "\\" * 2_000_000 + r"\ud83d" * 100_000

@@ -1,0 +1,47 @@
+"""How many values JSON holds: what counts is not its bytes but the objects that reading it makes."""
+
+from __future__ import annotations
+
+from app.translate.pause import Pause
+
+_COUNTED_AT_ONCE = 4 * 1024 * 1024
+
+
+def are_more_than(most: int, raw: bytes, pause: Pause) -> bool:
+    """Whether it holds more than `most` arrays, objects and their members. What is no JSON may pass."""
+    if len(raw) <= most:
+        return False
+    upper = 0
+    for start in range(0, len(raw), _COUNTED_AT_ONCE):
+        upper += _separators(raw, start, start + _COUNTED_AT_ONCE)
+        pause()
+    return upper > most and _are_more_outside_strings(most, raw, pause)  # they may be commas of prose
+
+
+def _are_more_outside_strings(most: int, raw: bytes, pause: Pause) -> bool:
+    pieces, at = 0, 0
+    while True:
+        pause()
+        begin = raw.find(b'"', at)
+        pieces += _separators(raw, at, begin if begin >= 0 else len(raw))
+        if pieces > most:
+            return True
+        if begin < 0:
+            return False
+        at = _end_of_string(raw, begin + 1, pause)
+
+
+def _separators(raw: bytes, start: int, end: int) -> int:
+    return raw.count(b",", start, end) + raw.count(b"[", start, end) + raw.count(b"{", start, end)
+
+
+def _end_of_string(raw: bytes, at: int, pause: Pause) -> int:
+    while (end := raw.find(b'"', at)) >= 0:
+        first = end
+        while first > at and raw[first - 1] == 0x5C:
+            first -= 1
+        if (end - first) % 2 == 0:  # not escaped
+            return end + 1
+        at = end + 1
+        pause()
+    return len(raw)
