@@ -90,6 +90,13 @@ def post_worker_init(worker):
     start_background_work(worker.wsgi)
 
 
+def worker_exit(server, worker):
+    from app import end_background_work
+
+    if getattr(worker, "wsgi", None) is not None:  # it is not there in a worker that could not start
+        end_background_work(worker.wsgi)
+
+
 def child_exit(server, worker):
     from app.serve import worker_state
 

@@ -56,7 +56,8 @@ def create_storage_app(settings: Settings) -> Flask:
     """The application without its routes, which need the SDK and its two seconds: enough for commands."""
     from app import extensions
     from app.services import Services
-    from app.storage import audit, database
+    from app.storage import audit, database, ledger
+    from app.storage.books import Books
     from app.storage.config import PersistentConfig
     from app.storage.keys import KeyRing
     from app.storage.remembered import RememberedAnswers
@@ -88,7 +89,9 @@ def create_storage_app(settings: Settings) -> Flask:
     keys = KeyRing(app, settings)
     config_store.on_watch += [keys.write_use, audit.Pruning(app)]
     answers = RememberedAnswers(app, vault, GroupedWriter(app))
-    app.extensions["dragoman"] = Services(settings, vault, config_store, keys, answers)
+    books = Books(app, settings, lambda: config_store.snapshot.prices)
+    config_store.on_watch += [books.enter_all, ledger.Pruning(app, settings.ledger_retention_days)]
+    app.extensions["dragoman"] = Services(settings, vault, config_store, keys, answers, books)
     return app
 
 
@@ -117,3 +120,8 @@ def start_background_work(app: Flask) -> list[Any]:
     config.on_watch.append(lambda: claude.follow(config.snapshot))
     config.on_watch.append(lambda: worker_state.publish(app))
     return [config.watch()]
+
+
+def end_background_work(app: Flask) -> None:
+    """The counterpart, when a worker has ended its last request."""
+    app.extensions["dragoman"].books.close()

@@ -394,10 +394,12 @@ def _check_port(settings: Settings) -> None:
 
 def _prepare(settings: Settings) -> None:
     """Everything the database needs before the first worker starts, and the set-up link when nobody can sign in yet."""
+    from app.storage import journal
     from app.storage.secrets import Vault
     from app.storage.startup import is_ready
 
     Vault(settings)
+    journal.check(journal.folder_of(settings))
     if is_ready(settings):
         return
     app = _app(settings)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, current_app
 
 from app.settings import Settings
+from app.storage.books import Books
 from app.storage.config import ConfigSnapshot, PersistentConfig
 from app.storage.keys import KeyRing
 from app.storage.remembered import RememberedAnswers
@@ -25,6 +26,7 @@ class Services:
     config: PersistentConfig
     keys: KeyRing
     answers: RememberedAnswers
+    books: Books
 
 
 def this_app() -> Flask:

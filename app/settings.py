@@ -69,6 +69,21 @@ RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
         "newest Sonnet and the others, the newest first.",
     ),
     RuntimeSetting(
+        "MODEL_PRICES",
+        "object",
+        {},
+        "Prices that differ from the gateway's own list, in dollars for a million tokens, as in "
+        '{"claude-opus-5": {"from": "2026-12-01", "input": 4, "output": 20}}; or a list of such rows.',
+    ),
+    RuntimeSetting(
+        "ATTRIBUTION",
+        "str",
+        "auto",
+        "How the books name the user whom a client speaks for (safety_identifier, user or metadata.user_id): plain as "
+        "it is, hash without a way back, auto a hash of what has an @ in it and else plain, off not at all.",
+        choices=("auto", "plain", "hash", "off"),
+    ),
+    RuntimeSetting(
         "DEFAULT_MAX_TOKENS",
         "int",
         0,
@@ -169,7 +184,8 @@ class Settings:
     port: int = _setting(4117, "Port to listen on.")
     web_concurrency: int = _setting(1, "Worker processes.")
     instance_path: Path = _setting(  # noqa: RUF009  # a Path cannot be changed either
-        Path("instance"), "Folder of the SQLite database and the generated secret key."
+        Path("instance"),
+        "Folder of the SQLite database, the generated secret key and the books' journal; it must outlive the process.",
     )
     database_url: str = _setting("", "SQLAlchemy URL; empty means SQLite under INSTANCE_PATH. postgres:// works.")
     redis_url: str = _setting(
@@ -195,6 +211,14 @@ class Settings:
     trusted_proxies: int = _setting(0, "Number of reverse proxies whose X-Forwarded-* headers are believed.")
     cors_allow_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API from a browser.")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
+    ledger_sync: str = _setting(
+        "normal",
+        "normal: what is in the books survives whatever happens to the gateway, while a power cut may take the last "
+        "moments with it; full waits for the disk. The configuration and keys always do.",
+    )
+    ledger_retention_days: int = _setting(
+        90, "Days for which the books keep each request; 0 for ever. Sums by the hour stay for 800 days."
+    )
     access_log: bool = _setting(True, "A line in the log for each request; false: none.")
     max_body_bytes: int = _setting(32 * 1024 * 1024, "Largest request body.")
     graceful_timeout: int = _setting(120, "Seconds that running requests get to finish when the service stops.")
@@ -289,7 +313,10 @@ def _check(settings: Settings) -> None:
     """What a worker would stumble over only after it was started."""
     if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise ConfigError(f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {shown(settings.log_level)}.")
+    if settings.ledger_sync not in ("normal", "full"):
+        raise ConfigError(f"LEDGER_SYNC must be normal or full, not {shown(settings.ledger_sync)}.")
     for name, least, most in (
+        ("LEDGER_RETENTION_DAYS", 0, 100_000),
         ("PORT", 0, 65_535),
         ("WEB_CONCURRENCY", 1, 1_000),
         ("TRUSTED_PROXIES", 0, 100),

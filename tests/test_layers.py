@@ -13,13 +13,13 @@ import pytest
 APP = Path(__file__).resolve().parents[1] / "app"
 MAY_USE = {
     "pages": {"access", "blueprints", "schemas", "serve", "services", "storage", "translate", "upstream"},
-    "blueprints": {"access", "schemas", "serve", "services", "storage", "translate", "upstream"},
+    "blueprints": {"access", "money", "schemas", "serve", "services", "storage", "translate", "upstream"},
     "access": {"services", "storage"},
     "serve": {"services", "storage", "upstream"},
     "services": {"storage", "upstream"},
     "schemas": {"translate"},
     "upstream": {"storage", "translate"},
-    "storage": set(),
+    "storage": {"money"},
     "translate": set(),
     "money": set(),
     "simulator": set(),

@@ -6,7 +6,6 @@ and then CSRF tokens are demanded.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +18,7 @@ from app.access.endpoint import Endpoint, declared
 from app.access.login_limits import LoginLimits
 from app.errors import Forbidden, InvalidRequest, NotFound, Unauthenticated
 from app.settings import Settings
+from app.storage import ledger
 
 MOST_OF_A_FORM = 128 * 1024
 MOST_OF_A_DOCUMENT = 1024 * 1024
@@ -49,7 +49,7 @@ def _declaration(name: str, view: Any) -> Endpoint | None:
 
 
 def _admit() -> AnyResponse | None:
-    g.request_id = f"req_gw_{os.urandom(12).hex()}"
+    g.request_id = ledger.new_id()
     g.caller = callers.ANONYMOUS
     if "HTTP_HOST" not in request.environ and request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
         raise InvalidRequest("HTTP/1.1 requests name the host that they are for in the header Host.", param="Host")

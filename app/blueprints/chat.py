@@ -71,6 +71,7 @@ def _complete(*, flat: bool) -> Response:
         give_turn()
         return Response(exact_json.dumps(explained), mimetype="application/json")
     chat = chat_request_of(chat_request(body))
+    chat.gateway.books.check_room()
     chat.plan = chat.claude.pool.plan(chat.route.targets, request.content_length or 0)
     chat.recall()
     values = chat.snapshot.values
@@ -92,6 +93,9 @@ def _complete(*, flat: bool) -> Response:
         return _stream(chat, opening, watch, started)
     try:
         answers = opening.result(watch, None)
+    except BaseException as error:
+        chat.booking.failed(error)
+        raise
     finally:
         watch.close()
     return _json(chat, answers, started, flat=flat)
@@ -104,10 +108,13 @@ def _json(chat: ChatRequest, answers: Sequence[Answer], started: float, *, flat:
     if flat:
         message = completion["choices"][0]["message"]
         completion.update(role=message["role"], content=message["content"])
-    chat.remember(answers)
+    chat.complete(answers)
     g.connection = answers[0].connection
     metrics.count_answer(g.connection, "complete", completion["usage"])
-    return Response(exact_json.dumps(completion), 200, _headers(answers[0], started), mimetype="application/json")
+    headers = _headers(answers[0], started)
+    if chat.booking.cost_micros is not None:
+        headers["x-gateway-request-cost"] = str(chat.booking.cost_micros)
+    return Response(exact_json.dumps(completion), 200, headers, mimetype="application/json")
 
 
 def _stream(chat: ChatRequest, opening: Task[list[Answer]], watch: ClientWatch, started: float) -> Response:
@@ -116,10 +123,11 @@ def _stream(chat: ChatRequest, opening: Task[list[Answer]], watch: ClientWatch, 
         answers = opening.result(watch, SILENT_AT_MOST_S)
     except TimeoutError:
         pass  # the head goes out now, and comments until the answer begins
-    except BaseException:
+    except BaseException as error:
         watch.close()
+        chat.booking.failed(error)
         raise
-    g.stream = stream = ChatStream(opening, answers, watch, chat.remember, chat.id)
+    g.stream = stream = ChatStream(opening, answers, watch, chat.booking, chat.complete, chat.id)
     headers = _headers(answers[0], started) if answers is not None else {}
     headers.update({"cache-control": "no-cache", "x-accel-buffering": "no"})
     response = Response(stream.frames(), 200, headers, content_type="text/event-stream; charset=utf-8")

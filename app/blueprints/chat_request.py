@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import g, request
 
+from app.blueprints.booking import Booking, tag_of, user_ref
 from app.blueprints.errors import request_id
 from app.blueprints.json_body import is_switched_on
 from app.errors import ModelNotFound, UpstreamError
@@ -16,6 +17,7 @@ from app.serve import metrics
 from app.services import Services, Upstream, services, upstream
 from app.storage.config import ConfigSnapshot, Connection
 from app.storage.remembered import Scope
+from app.translate.accumulate import LATE_WARNINGS
 from app.translate.chat import memory
 from app.translate.chat.legacy import with_tools
 from app.translate.chat.request import Options, to_message_params, user_of
@@ -25,6 +27,7 @@ from app.translate.translation import Translation
 from app.turns import give_turn, without_collector
 from app.upstream.answer import Answer
 from app.upstream.catalogue import Route
+from app.upstream.dispatch import Dispatch
 from app.upstream.pool import Plan, in_order
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class ChatRequest:
     caller: str
     gateway: Services
     claude: Upstream
+    booking: Booking
     plan: Plan = field(default_factory=lambda: Plan(()))
     _remembered: dict[str, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
     """By connection, the exact blocks of earlier answers by the index of their message."""
@@ -88,6 +92,9 @@ class ChatRequest:
         if lesson.facts:
             self.claude.catalogue.learn(connection, self.route.upstream_id(connection), lesson)
 
+    def dispatch(self, connection: Connection, model: str) -> Dispatch:
+        return self.booking.dispatch(connection, model)
+
     def let_go(self) -> None:
         """Once the answers have begun, what was asked may weigh many megabytes and is not needed any more."""
         self.asked, self._remembered, self._sent = {}, {}, None
@@ -113,8 +120,15 @@ class ChatRequest:
             values = found[scope]
             self._remembered[id] = {i: memory.loads(values[name]) for i, name in names[id].items() if name in values}
 
-    def remember(self, answers: Sequence[Answer]) -> None:
-        """Keeps what the client may not return of the answers. When it returns, they are safe."""
+    def complete(self, answers: Sequence[Answer]) -> None:
+        """The answers are there: they are in the books, and what the client may not return of them is kept, when this
+        returns."""
+        message = answers[0].message if answers[0].has_message else {}
+        warnings = (*answers[0].translation.reply.warnings, *message.get(LATE_WARNINGS, ()))
+        self._remember(answers)
+        self.booking.complete(message.get("stop_reason"), warnings)
+
+    def _remember(self, answers: Sequence[Answer]) -> None:
         if not self.snapshot.values["REMEMBER_ANSWERS"]:
             return
         kept = []
@@ -189,4 +203,11 @@ def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
         betas=request.headers.get("anthropic-beta", ""),
         has_mended_text=g.get("has_mended_text", False),
     )
-    return ChatRequest(request_id(), asked, route, snapshot, options, caller, gateway, claude)
+    booking = Booking(
+        snapshot.prices,
+        model_asked=asked["model"],
+        stream=bool(asked.get("stream")),
+        user_ref=user_ref(user_of(asked), values["ATTRIBUTION"], gateway.vault),
+        tag=tag_of(asked),
+    )
+    return ChatRequest(request_id(), asked, route, snapshot, options, caller, gateway, claude, booking)

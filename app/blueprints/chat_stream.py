@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import orjson
 
+from app.blueprints.booking import Booking
 from app.errors import GatewayError, in_one_line
 from app.serve import metrics
 from app.storage.config import Connection
@@ -31,7 +33,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class ChatStream:
-    """`frames()` once; `close()` when the response is over, however it ended. `remember` is called with the complete
+    """`frames()` once; `close()` when the response is over, however it ended. `complete` is called with the whole
     answers before the client learns that they are."""
 
     def __init__(
@@ -39,11 +41,13 @@ class ChatStream:
         opening: Task[list[Answer]],
         answers: list[Answer] | None,
         watch: ClientWatch,
-        remember: Callable[[list[Answer]], None],
+        booking: Booking,
+        complete: Callable[[list[Answer]], None],
         request_id: str = "",
     ) -> None:
         self._request_id = request_id
-        self._remember = remember
+        self._booking = booking
+        self._complete = complete
         self._opening = opening
         self._answers = answers
         self._watch = watch
@@ -68,6 +72,7 @@ class ChatStream:
     def _error(self, error: GatewayError) -> bytes:
         """The status is sent: an error object is all that can be said, and no [DONE] after it."""
         self._ending = error.code or error.type
+        self._booking.failed(error, head_is_out=True)
         log.warning("%s: the stream ended with %s: %s", self._request_id, self._ending, in_one_line(error.message))
         return b"data: " + orjson.dumps(error.body()) + b"\n\n"
 
@@ -82,9 +87,11 @@ class ChatStream:
                 index, batch = next(batches)
             with understanding:
                 chunks = [chunk for event in batch for chunk in translator.feed(event, index)]
+                if translator.is_complete:
+                    self._tell_cost(chunks)
                 frames = b"".join([b"data: " + exact_json.dumps(chunk) + b"\n\n" for chunk in chunks])
             if translator.is_complete:
-                self._remember(answers)
+                self._complete(answers)
                 self._ending = "complete"
                 yield frames + DONE
                 return
@@ -107,7 +114,14 @@ class ChatStream:
         self._watch.close()
         if self._answers is None:
             self._opening.cancel()
+            self._booking.left()
             return
         (self._choices or Choices(self._answers)).close()
         usage = to_completion_usage(self._translator.usage) if self._translator else {}
         metrics.count_answer(self._answers[0].connection, self._ending, usage)
+        self._booking.left()
+
+    def _tell_cost(self, chunks: list[dict[str, Any]]) -> None:
+        """On the chunk with the usage, where the client asked for it."""
+        if chunks and not chunks[-1].get("choices") and (cost := self._booking.cost()) is not None:
+            chunks[-1]["gateway"] = {**chunks[-1].get("gateway", {}), "request_cost": cost}

@@ -36,7 +36,14 @@ class Tokens:
         return self.input + self.write_5m + self.write_1h + self.read
 
     def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return Tokens(
+            self.input + other.input,
+            self.write_5m + other.write_5m,
+            self.write_1h + other.write_1h,
+            self.read + other.read,
+            self.output + other.output,
+            self.thinking + other.thinking,
+        )
 
 
 @dataclass(frozen=True)

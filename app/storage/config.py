@@ -20,6 +20,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, DatabaseUnavailable, InvalidRequest, NotFound, PreconditionFailed, shown
+from app.money.prices import PriceList, to_rows
+from app.money.shipped import PRICES
 from app.settings import RUNTIME_SETTINGS, Settings
 from app.storage import audit, database, masking, validation
 from app.storage.connections import Connection, Pair, kept_ids, moved_configs, to_connections, unmasked_configs
@@ -66,6 +68,11 @@ class ConfigSnapshot:
     def alias_names(self) -> Mapping[str, str]:
         """The names of MODEL_ALIASES by these in small letters."""
         return {name.lower(): name for name in self.values["MODEL_ALIASES"]}
+
+    @cached_property
+    def prices(self) -> PriceList:
+        """What is in force at any instant."""
+        return PRICES.overridden(to_rows(self.values["MODEL_PRICES"], f"o:{self.generation}"))
 
 
 @dataclass(frozen=True)

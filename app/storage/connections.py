@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from app.errors import InvalidRequest
+from app.money.charges import FACTOR
 from app.storage import validation
 
 Pair = tuple[str, str]
@@ -22,7 +23,8 @@ Pair = tuple[str, str]
 @dataclass(frozen=True)
 class Connection:
     """One pair with its settings. `base_url` has no trailing `/` or `/v1`; lower `priority` goes first;
-    `timeout_s` bounds the wait for the first event; `auto_cache` None leaves it to the gateway."""
+    `timeout_s` bounds the wait for the first event; `auto_cache` None leaves it to the gateway;
+    `price_factor` is in ten-thousandths of the list's prices."""
 
     id: str
     index: int
@@ -39,6 +41,7 @@ class Connection:
     timeout_s: float | None = None
     auth: Literal["x-api-key", "bearer"] = "x-api-key"
     auto_cache: bool | None = None
+    price_factor: int = FACTOR
 
 
 def to_connections(
@@ -67,6 +70,7 @@ def _to_connection(index: int, pair: Pair, entry: Mapping[str, Any], id: str) ->
         timeout_s=entry.get("timeout_s"),
         auth=entry.get("auth", "x-api-key"),
         auto_cache=entry.get("auto_cache"),
+        price_factor=round(entry.get("price_factor", 1) * FACTOR),
     )
 
 

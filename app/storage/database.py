@@ -45,17 +45,25 @@ def read(app: Flask, work: Callable[[Session], T]) -> T:
     return _run(app, work, writes=False)
 
 
-def write(app: Flask, work: Callable[[Session], T]) -> T:
-    """All of what `work` changes is committed, durably, before this returns; when it raises, none of it is.
+def write(app: Flask, work: Callable[[Session], T], *, survives_power_cuts: bool = True) -> T:
+    """All of what `work` changes is committed, durably, before this returns; when it raises, none of it is. On SQLite
+    without `survives_power_cuts` the disk is not waited for: it survives whatever happens to the process.
 
     Raises DatabaseUnavailable when the database cannot be reached or stays locked for LOCK_TIMEOUT_S.
     """
-    return _run(app, work, writes=True)
+    return _run(app, work, writes=True, survives_power_cuts=survives_power_cuts)
 
 
 def call(app: Flask, function: Callable[[], T], *, writes: bool) -> T:
     """Run a function that may wait for the database where it stops no other greenlet."""
-    if not (under_gevent() and app.extensions["dragoman"].settings.uses_sqlite):
+    if not app.extensions["dragoman"].settings.uses_sqlite:
+        return function()
+    return in_thread(app, function, writes=writes)
+
+
+def in_thread(app: Flask, function: Callable[[], T], *, writes: bool = False) -> T:
+    """Run a function that waits for a disk where it stops no other greenlet."""
+    if not under_gevent():
         return function()
     answer, error = _threads(app, writes).apply(_outcome, (function,))
     if error is not None:
@@ -178,11 +186,13 @@ class SQLitePool(NullPool):
             record.close()
 
 
-def _run(app: Flask, work: Callable[[Session], T], *, writes: bool) -> T:
+def _run(app: Flask, work: Callable[[Session], T], *, writes: bool, survives_power_cuts: bool = True) -> T:
     engine = engine_of(app)
 
     def transaction() -> T:
-        bind = engine.execution_options(dragoman_writes=True) if writes else engine
+        bind = (
+            engine.execution_options(dragoman_writes="FULL" if survives_power_cuts else "NORMAL") if writes else engine
+        )
         with app.app_context(), Session(bind, expire_on_commit=False) as session, session.begin():
             return work(session)
 
@@ -263,8 +273,10 @@ def _on_sqlite_connect(connection: sqlite3.Connection, record: ConnectionPoolEnt
 
 def _on_sqlite_begin(connection: Connection) -> None:
     # A transaction that only upgrades to a writer later cannot wait for the lock: it fails at once.
-    writes = connection.get_execution_options().get("dragoman_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    synchronous = connection.get_execution_options().get("dragoman_writes")
+    if synchronous:
+        connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if synchronous else "BEGIN")
 
 
 def _on_postgresql_connect(connection: Any, record: ConnectionPoolEntry) -> None:

@@ -5,20 +5,30 @@ A row's id is made before the work, so that the same row may be written again: o
 
 from __future__ import annotations
 
+import os
+import time
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from flask import Flask
+from sqlalchemy import Connection, Table, delete, select
 from sqlalchemy.orm import Session
 
 from app.extensions import Base
+from app.money.charges import Charge
+from app.money.tokens import total
+from app.storage import database
 from app.storage.tables import RequestRow, UsageHourRow, UsageKeyRow, UsageTimeRow, UsageUserRow
 
 BOUNDS_MS = tuple(round(50 * 1.6**n) for n in range(23))
 """Of the buckets in which times are counted: 24, each 1.6 times the one before, from 50 ms to 26 minutes."""
+SUMS_KEPT_DAYS = 800
 _HOUR_MS = 3_600_000
+_PRUNED_EVERY_S = 60.0
+_PRUNED_AT_ONCE = 5_000
+_ID_BEGINS = "req_gw_"
 _MOST_AT_ONCE = 100
 TOKENS = (
     *("input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens"),
@@ -65,7 +75,82 @@ class Entry:
     parts: str | None = None
 
 
+_STATES = ("unknown", "estimated", "exact")
+WORKER_LOST = "worker_lost"
+
+
+def entry(told: Mapping[str, Any], made: Sequence[Charge], *, model: str, **more: Any) -> Entry:
+    """The row of a request, with what was charged for it. `told` and `more` are columns that are not of the charges."""
+    main = next((charge for charge in made if charge.model == model), None)
+    tokens = total(charge.tokens for charge in made)
+    return Entry(
+        **told,
+        **more,
+        model=model,
+        cost_state=next((state for state in _STATES if any(c.state == state for c in made)), "exact"),
+        cost_micros=sum_of(charge.micros for charge in made),
+        saved_micros=sum_of(charge.saved_micros for charge in made),
+        input_tokens=tokens.input,
+        cache_write_5m_tokens=tokens.write_5m,
+        cache_write_1h_tokens=tokens.write_1h,
+        cache_read_tokens=tokens.read,
+        output_tokens=tokens.output,
+        thinking_tokens=tokens.thinking,
+        searches=sum(charge.searches for charge in made),
+        price_version=main.price_version if main else None,
+        tier=main.tier if main else None,
+        speed=main.speed if main else None,
+        geo=main.geo if main else None,
+    )
+
+
+def sum_of(amounts: Iterable[int | None]) -> int | None:
+    """None where one of them is not known."""
+    known = list(amounts)
+    return None if None in known else sum(amount for amount in known if amount is not None)
+
+
+def touch(session: Session) -> None:
+    """Changes nothing, as one who might."""
+    session.execute(delete(RequestRow).where(RequestRow.id == ""))
+
+
 _COLUMNS = tuple(field.name for field in fields(Entry))
+
+
+class Pruning:
+    """Call it now and then: once a minute it removes some of what is older than it is to be kept."""
+
+    def __init__(self, app: Flask, days: int) -> None:
+        self._app = app
+        self._days = days
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _PRUNED_EVERY_S
+        database.write(self._app, self._prune, survives_power_cuts=False)
+
+    def _prune(self, session: Session) -> None:
+        now_ms = int(time.time() * 1000)
+        if self._days:
+            before = id_at(now_ms - self._days * 24 * _HOUR_MS)
+            old = select(RequestRow.id).where(RequestRow.id < before).order_by(RequestRow.id).limit(_PRUNED_AT_ONCE)
+            session.execute(delete(RequestRow).where(RequestRow.id.in_(old)))
+        last_hour = now_ms // _HOUR_MS - SUMS_KEPT_DAYS * 24
+        for table in (UsageHourRow, UsageKeyRow, UsageTimeRow, UsageUserRow):
+            session.execute(delete(table).where(table.hour < last_hour))
+
+
+def new_id() -> str:
+    """Of a request that begins now: in the order of time."""
+    return f"{id_at(time.time_ns() // 1_000_000)}{os.urandom(6).hex()}"
+
+
+def id_at(ms: int) -> str:
+    """What the ids of requests of a moment, in Unix milliseconds, begin with."""
+    return f"{_ID_BEGINS}{ms:012x}"
 
 
 def insert(session: Session, entries: Sequence[Entry]) -> None:
@@ -111,7 +196,7 @@ def _count(connection: Connection, entries: Iterable[Entry]) -> None:
         _add(hours, (hour, *kind), sums)
         _add(keys, (hour, entry.key_id, *kind), sums)
         for what, took_ms in (("ttft", entry.ttft_ms), ("duration", entry.duration_ms)):
-            if took_ms is not None:
+            if took_ms is not None and entry.ending != WORKER_LOST:
                 _add(times, (hour, entry.model, entry.connection, what, bisect_right(BOUNDS_MS, took_ms)), [1])
         if entry.user_ref or entry.tag:
             used = [1, int(is_unknown), sum(tokens[:4]), entry.output_tokens, cost]

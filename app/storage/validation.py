@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from app.errors import ConfigError, InvalidRequest, shown
+from app.money.charges import FACTOR
+from app.money.prices import BadPrices, to_rows
 from app.settings import RUNTIME_SETTINGS, RuntimeSetting, Settings, parse_bool, split_list
 
 MOST_BYTES = 1_000_000
@@ -231,6 +233,10 @@ def _is_tags(value: Any) -> bool:
     )
 
 
+def _is_factor(value: Any) -> bool:
+    return _is_positive(value) and value <= 10 and round(value * FACTOR) >= 1 and round(value, 4) == value
+
+
 _CONNECTION_FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "enable": ("true or false", lambda value: isinstance(value, bool)),
     "name": ("a string", _is_text),
@@ -245,6 +251,7 @@ _CONNECTION_FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "headers": ("an object of strings", lambda value: isinstance(value, dict)),
     "timeout_s": ("a number of seconds above 0, or null", lambda value: value is None or _is_positive(value)),
     "auth": ("'x-api-key' or 'bearer'", lambda value: value in ("x-api-key", "bearer")),
+    "price_factor": ("a number from 0.0001 to 10 with at most four digits behind the point", _is_factor),
     "auto_cache": ("true, false or null", lambda value: value is None or isinstance(value, bool)),
 }
 
@@ -304,12 +311,22 @@ def _aliases(aliases: dict[str, Any]) -> dict[str, Any]:
     return aliases
 
 
+def _prices(models: dict[str, Any]) -> dict[str, Any]:
+    try:
+        to_rows(models, "")
+    except BadPrices as error:
+        path = f"MODEL_PRICES.{error.path[:200]}"
+        raise InvalidRequest(f"{path} {error.message}.", param=path) from None
+    return models
+
+
 _FURTHER: Mapping[str, Callable[[Any], Any]] = {
     "ANTHROPIC_API_BASE_URLS": _base_urls,
     "ANTHROPIC_API_KEYS": _keys,
     "ANTHROPIC_API_CONFIGS": _configs,
     "ANTHROPIC_MODELS": _models,
     "MODEL_ALIASES": _aliases,
+    "MODEL_PRICES": _prices,
 }
 
 
@@ -346,6 +363,7 @@ _EXAMPLES: Mapping[str, str] = {
     "ANTHROPIC_API_CONFIGS": '{"0": {"name": "main", "priority": 1}}',
     "ANTHROPIC_MODELS": '[{"id": "claude-sonnet-5-5"}]',
     "MODEL_ALIASES": '{"gpt-4o": "claude-sonnet-5-5"}',
+    "MODEL_PRICES": '{"claude-opus-5": {"input": 4, "output": 20}}',
 }
 
 

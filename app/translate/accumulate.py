@@ -87,6 +87,17 @@ class MessageAccumulator:
         else:
             block.pop(PARTIAL_JSON, None)
 
+    def received(self) -> int:
+        """Bytes of the text, thinking, arguments and citations that have come so far."""
+        texts: list[str] = []
+        for index, block in self._blocks.items():
+            texts += [value for name in ("text", "thinking", PARTIAL_JSON) if isinstance(value := block.get(name), str)]
+            citations = [citation for citation in block.get("citations") or () if isinstance(citation, dict)]
+            texts += [str(citation.get("cited_text", "")) for citation in citations]
+            for field in ("text", "thinking", PARTIAL_JSON):
+                texts += self._pieces.get(index, {}).get(field, [])
+        return sum(len(str(text).encode("utf-8", "surrogatepass")) for text in texts)
+
     @property
     def block_count(self) -> int:
         return len(self.message.get("content") or ())

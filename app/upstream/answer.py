@@ -40,6 +40,11 @@ class Answer:
         return self._parts.merged()
 
     @property
+    def has_message(self) -> bool:
+        """Whether there is a whole message yet; the gateway may end an answer before."""
+        return bool(self._parts.whole)
+
+    @property
     def is_one_turn(self) -> bool:
         return self._parts.is_one_turn
 
@@ -82,7 +87,8 @@ class Answer:
     def _part(self, offset: int) -> Iterator[list[Event]]:
         """The events of one message; `_next` then says how the answer goes on. `offset` counts the blocks before it."""
         is_later = bool(self._parts.whole)
-        accumulator = MessageAccumulator()
+        dispatch = self._reply.dispatch
+        accumulator = dispatch.accumulator = MessageAccumulator()
         held: list[Event] = []
         for batch in self._reply.batches():
             passed = []
@@ -92,6 +98,12 @@ class Answer:
                     kind = event.get("type")
                     if kind == "message_delta" and self._parts.may_go_on(accumulator.message.get("stop_reason")):
                         held.append(event)
+                    elif kind == "content_block_start":
+                        dispatch.block_begins(event["content_block"])
+                        passed.append(event)
+                    elif kind == "content_block_stop":
+                        dispatch.block_ends()
+                        passed.append(event)
                     elif kind == "message_stop":
                         self._next = self._parts.add(accumulator.message)
                         passed += self._ending(held, event)

@@ -25,6 +25,7 @@ from app.translate.headers import to_client_headers
 from app.translate.json_depth import is_deeper_than
 from app.translate.translation import Translation
 from app.turns import give_turn
+from app.upstream.dispatch import Dispatch
 from app.upstream.events import Event, EventParser, InvalidEvent
 from app.upstream.health import OF_THE_ACCOUNT, Health, may_succeed_elsewhere
 from app.upstream.transport import BODY, Body, Transport
@@ -74,12 +75,15 @@ class UpstreamClient:
         self._sent = httpx2.Request("POST", connection.base_url)
         """What a running answer holds of its request: not the body, which may be of many megabytes."""
 
-    def send(self, translation: Translation, *, stream: bool, limits: Limits) -> Reply:
+    def send(
+        self, translation: Translation, *, stream: bool, limits: Limits, dispatch: Dispatch | None = None
+    ) -> Reply:
         """Returns once the first event, or the whole of an answer that is not streamed, is there.
 
-        How it went, and how the answer ends, goes into `health`.
+        How it went, and how the answer ends, goes into `health`, and what is known of it into `dispatch`.
         """
         model = str(translation.body["model"])
+        dispatch = dispatch or Dispatch(self.connection, model)
         body = exact_json.dumps({**translation.body, "stream": True} if stream else translation.body)
         give_turn()
         headers = self._request_headers(translation)
@@ -94,7 +98,7 @@ class UpstreamClient:
                 stream_cls=anthropic.Stream[Any],
             )
             response = cast(httpx2.Response, posted)
-            reply = Reply(response, self.connection, translation, limits, self._secrets, self.health)
+            reply = Reply(response, dispatch, translation, limits, self._secrets, self.health)
             try:
                 reply.begin(streamed=stream)
             except BaseException:
@@ -107,9 +111,11 @@ class UpstreamClient:
         try:
             reply = self._bounded(exchange, limits.first_event_s, translation.reply.message_sources)
         except UpstreamError as error:
+            dispatch.fail(error)
             if may_succeed_elsewhere(error):
                 self.health.failed(model, error, time.monotonic(), len(body))
             raise
+        dispatch.begin()
         self.health.began(model, time.monotonic(), len(body))
         if not stream:
             self.health.completed(model)
@@ -205,13 +211,14 @@ class Reply:
     def __init__(
         self,
         response: httpx2.Response,
-        connection: Connection,
+        dispatch: Dispatch,
         translation: Translation,
         limits: Limits,
         secrets: Sequence[str],
         health: Health,
     ) -> None:
-        self.connection = connection
+        self.dispatch = dispatch
+        self.connection = dispatch.connection
         self.translation = translation
         self._health = health
         self.headers = _lower_case(response.headers)
@@ -234,12 +241,14 @@ class Reply:
                 self.message = _json_object(b"".join(iter(self._body.read, b"")))
                 if self.message.get("type") != "message":
                     raise self._told_error(self.message) or not_understood("it is no message")
+                self.dispatch.message = self.message
                 return
             while not self._first:
                 data = self._body.read()
                 if not data:
                     raise self._told_error(_value_of(self._parser.rest)) or _cut_short()
                 self._first = [event for event in self._parsed(data) if event.get("type") != "ping"]
+            self.dispatch.first = self._first
         except httpx2.TransportError as error:
             raise _disconnected(error) from error
         failed = next((e for e in self._first if e.get("type") == "error"), None)

@@ -17,6 +17,7 @@ from app.storage.config import ConfigSnapshot, Connection
 from app.translate.translation import Translation
 from app.upstream.answer import Answer
 from app.upstream.client import Limits, Reply, UpstreamClient
+from app.upstream.dispatch import Dispatch
 from app.upstream.health import Out, bare, may_succeed_elsewhere
 from app.upstream.transport import WayOut
 
@@ -38,6 +39,9 @@ class Request(Protocol):
 
     id: str
     """What finds it in the log."""
+
+    def dispatch(self, connection: Connection, model: str) -> Dispatch:
+        """A call that is about to go upstream."""
 
     def translate(self, connection: Connection) -> Translation: ...
 
@@ -178,7 +182,8 @@ class Pool:
         is_streamed = stream or translation.may_run_long
 
         def send(body: dict[str, Any]) -> Reply:
-            return client.send(replace(translation, body=body), stream=is_streamed, limits=limits)
+            dispatch = request.dispatch(connection, str(body["model"]))
+            return client.send(replace(translation, body=body), stream=is_streamed, limits=limits, dispatch=dispatch)
 
         answer = Answer(send(translation.body), send, ends_at=times.ends_at)
         if whole:

@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from app.blueprints import chat_stream
+from app.blueprints.booking import Booking
 from app.blueprints.chat_request import ChatRequest
 from app.blueprints.chat_stream import COMMENT, DONE, ChatStream
 from app.errors import UpstreamError
@@ -20,6 +21,7 @@ from app.storage.connections import Connection
 from app.translate.translation import ReplyContext, Translation
 from app.upstream.answer import Answer
 from app.upstream.client import Reply
+from app.upstream.dispatch import Dispatch
 from app.upstream.waiting import ClientWatch, Task
 from tests.conftest import CLIENT, AppMaker
 
@@ -38,7 +40,8 @@ class ReadyReply(Reply):
     """An answer that is there already, in the given batches."""
 
     def __init__(self, *batches: list[dict[str, Any]], error: UpstreamError | None = None) -> None:
-        self.connection = Connection("conn_1", 0, "https://upstream.example", "key")
+        self.dispatch = Dispatch(Connection("conn_1", 0, "https://upstream.example", "key"), "m")
+        self.connection = self.dispatch.connection
         self.translation = Translation({"messages": []}, {}, may_run_long=False, reply=ReplyContext())
         self.closed = 0
         self._batches = batches
@@ -58,6 +61,22 @@ def answer_of(reply: Reply) -> Answer:
         raise AssertionError("nothing is to be continued")
 
     return Answer(reply, reopen, ends_at=0.0)
+
+
+class NoBooks(Booking):
+    """What it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def cost(self) -> int | None:
+        return 5900
+
+    def failed(self, error: BaseException, *, head_is_out: bool = False) -> None:
+        self.told.append("failed")
+
+    def left(self) -> None:
+        self.told.append("left")
 
 
 class SlowOpening(Task[list[Answer]]):
@@ -82,7 +101,7 @@ class SlowOpening(Task[list[Answer]]):
 
 def stream_of(outcome: Reply | UpstreamError, *, waits: int = 0) -> ChatStream:
     result = answer_of(outcome) if isinstance(outcome, Reply) else outcome
-    return ChatStream(SlowOpening(result, waits), None, ClientWatch({}), remember=lambda answers: None)
+    return ChatStream(SlowOpening(result, waits), None, ClientWatch({}), NoBooks(), lambda answers: None)
 
 
 def test_comments_fill_the_time_until_the_answer_begins() -> None:
@@ -149,7 +168,7 @@ def test_an_answer_is_remembered_before_the_client_learns_that_it_is_complete() 
     remembered: list[Any] = []
     reply = ReadyReply(EVENTS[:3], EVENTS[3:])
     opening = SlowOpening(answer_of(reply), 0)
-    frames = ChatStream(opening, None, ClientWatch({}), remembered.append).frames()
+    frames = ChatStream(opening, None, ClientWatch({}), NoBooks(), remembered.append).frames()
     assert b"[DONE]" not in next(frames)
     assert remembered == []
     assert next(frames).endswith(DONE)
@@ -158,14 +177,31 @@ def test_an_answer_is_remembered_before_the_client_learns_that_it_is_complete() 
 
 def test_closing_ends_the_call_upstream_in_every_phase() -> None:
     opening = SlowOpening(OVERLOADED, 1)
-    ChatStream(opening, None, ClientWatch({}), remember=lambda answers: None).close()
+    ChatStream(opening, None, ClientWatch({}), NoBooks(), lambda answers: None).close()
     assert opening.cancelled
     reply = ReadyReply(EVENTS)
     answer = answer_of(reply)
-    stream = ChatStream(SlowOpening(answer, 0), [answer], ClientWatch({}), remember=lambda answers: None)
+    stream = ChatStream(SlowOpening(answer, 0), [answer], ClientWatch({}), NoBooks(), lambda answers: None)
     next(iter(stream.frames()))
     stream.close()
     assert reply.closed == 1
+
+
+def test_however_a_stream_ends_the_books_are_told_before_its_client() -> None:
+    for outcome, told in ((OVERLOADED, "failed"), (ReadyReply(EVENTS[:3], error=OVERLOADED), "failed")):
+        books = NoBooks()
+        result = answer_of(outcome) if isinstance(outcome, Reply) else outcome
+        frames = ChatStream(SlowOpening(result, 0), None, ClientWatch({}), books, lambda answers: None).frames()
+        assert any(b'"error"' in frame for frame in frames)
+        assert books.told == [told]
+    for begun in (False, True):
+        books, answer = NoBooks(), answer_of(ReadyReply(EVENTS[:3], EVENTS[3:]))
+        stream = ChatStream(
+            SlowOpening(answer, 1), [answer] if begun else None, ClientWatch({}), books, lambda answers: None
+        )
+        next(iter(stream.frames()))
+        stream.close()
+        assert books.told == ["left"]
 
 
 def test_while_an_answer_runs_the_body_of_its_request_is_held_once(make_app: AppMaker, simulator: str) -> None:

@@ -47,7 +47,15 @@ def test_sqlite_survives_a_power_cut_and_readers_do_not_wait(sqlite_app):
         names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         return [session.scalar(text(f"PRAGMA {name}")) for name in names]
 
-    assert database.read(sqlite_app, pragmas) == ["wal", 2, 1, 5000]
+    assert database.write(sqlite_app, pragmas) == ["wal", 2, 1, 5000]
+
+
+def test_what_need_not_survive_a_power_cut_does_not_wait_for_the_disk(sqlite_app):
+    def synchronous(session):
+        return session.scalar(text("PRAGMA synchronous"))
+
+    assert database.write(sqlite_app, synchronous, survives_power_cuts=False) == 1
+    assert database.write(sqlite_app, synchronous) == 2
 
 
 def test_the_files_of_the_database_are_the_owners_alone(sqlite_app, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import fields, replace
 from typing import Any
 
@@ -118,6 +119,21 @@ def test_times_are_counted_in_buckets(app: Flask, took_ms: int, bucket: int) -> 
     assert len(BOUNDS_MS) == 23
     book(app, replace(ONE, duration_ms=took_ms, ttft_ms=None))
     assert rows(app, "SELECT what, bucket, n FROM usage_times") == [("duration", bucket, 1)]
+
+
+def test_what_is_older_than_it_is_to_be_kept_is_removed_and_its_sums_stay_longer(app: Flask) -> None:
+    now = int(time.time() * 1000)
+    day = 86_400_000
+    for days in (0, 89, 91, 801):
+        book(app, replace(ONE, id=f"{ledger.id_at(now - days * day)}0", at=now - days * day))
+    ledger.Pruning(app, 90)()
+    assert [age for (at,) in rows(app, "SELECT at FROM requests ORDER BY at DESC") for age in [(now - at) // day]] == [
+        0,
+        89,
+    ]
+    assert rows(app, "SELECT sum(requests) FROM usage_hours") == [(3,)]
+    ledger.Pruning(app, 0)()
+    assert len(rows(app, "SELECT id FROM requests")) == 2
 
 
 ENTRIES = st.builds(

@@ -16,6 +16,7 @@ from app.translate.chat.stream import StreamTranslator
 from app.translate.translation import ReplyContext, Translation
 from app.upstream.answer import Answer
 from app.upstream.client import Reply
+from app.upstream.dispatch import Dispatch
 
 QUESTION = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
 SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
@@ -45,7 +46,8 @@ def events(whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 class ReadyReply(Reply):
     def __init__(self, whole: dict[str, Any], context: ReplyContext, *, streamed: bool) -> None:
-        self.connection = Connection("conn_1", 0, "https://upstream.example", "key")
+        self.dispatch = Dispatch(Connection("conn_1", 0, "https://upstream.example", "key"), "m")
+        self.connection = self.dispatch.connection
         self.translation = Translation({"messages": [QUESTION]}, {}, may_run_long=False, reply=context)
         self.is_streamed = streamed
         self.message = whole
