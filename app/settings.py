@@ -84,6 +84,12 @@ RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
         choices=("auto", "plain", "hash", "off"),
     ),
     RuntimeSetting(
+        "BUDGET_TIMEZONE",
+        "str",
+        "UTC",
+        "The time zone in which days, weeks and months of a client key's use begin, as Europe/Vienna.",
+    ),
+    RuntimeSetting(
         "DEFAULT_MAX_TOKENS",
         "int",
         0,

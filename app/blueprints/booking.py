@@ -51,7 +51,7 @@ class Booking:
         self.entry: Entry | None = None
         self._told: dict[str, Any] = {
             "id": g.request_id,
-            "at": round(time.time() * 1000),
+            "at": ledger.time_of(g.request_id),
             "key_id": key.id if key else "",
             "route": request.url_rule.rule if request.url_rule else "",
             "model_asked": _clean(model_asked, _LONGEST_MODEL),

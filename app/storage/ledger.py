@@ -25,7 +25,7 @@ from app.storage.tables import RequestRow, UsageHourRow, UsageKeyRow, UsageTimeR
 BOUNDS_MS = tuple(round(50 * 1.6**n) for n in range(23))
 """Of the buckets in which times are counted: 24, each 1.6 times the one before, from 50 ms to 26 minutes."""
 SUMS_KEPT_DAYS = 800
-_HOUR_MS = 3_600_000
+HOUR_MS = 3_600_000
 _PRUNED_EVERY_S = 60.0
 _PRUNED_AT_ONCE = 5_000
 _ID_BEGINS = "req_gw_"
@@ -135,10 +135,10 @@ class Pruning:
     def _prune(self, session: Session) -> None:
         now_ms = int(time.time() * 1000)
         if self._days:
-            before = id_at(now_ms - self._days * 24 * _HOUR_MS)
+            before = id_at(now_ms - self._days * 24 * HOUR_MS)
             old = select(RequestRow.id).where(RequestRow.id < before).order_by(RequestRow.id).limit(_PRUNED_AT_ONCE)
             session.execute(delete(RequestRow).where(RequestRow.id.in_(old)))
-        last_hour = now_ms // _HOUR_MS - SUMS_KEPT_DAYS * 24
+        last_hour = now_ms // HOUR_MS - SUMS_KEPT_DAYS * 24
         for table in (UsageHourRow, UsageKeyRow, UsageTimeRow, UsageUserRow):
             session.execute(delete(table).where(table.hour < last_hour))
 
@@ -146,6 +146,11 @@ class Pruning:
 def new_id() -> str:
     """Of a request that begins now: in the order of time."""
     return f"{id_at(time.time_ns() // 1_000_000)}{os.urandom(6).hex()}"
+
+
+def time_of(id: str) -> int:
+    """When the request of that id began, in Unix milliseconds."""
+    return int(id[len(_ID_BEGINS) :][:12], 16)
 
 
 def id_at(ms: int) -> str:
@@ -188,7 +193,7 @@ def _count(connection: Connection, entries: Iterable[Entry]) -> None:
     times: dict[_Key, list[int]] = {}
     users: dict[_Key, list[int]] = {}
     for entry in entries:
-        hour = entry.at // _HOUR_MS
+        hour = entry.at // HOUR_MS
         kind = (entry.model, entry.connection, entry.ending)
         cost, is_unknown = entry.cost_micros or 0, entry.cost_micros is None
         tokens = [getattr(entry, name) for name in TOKENS]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -120,6 +121,18 @@ _BY_TYPE: Mapping[str, Callable[[RuntimeSetting, Any], Any]] = {
     "object": _object,
     "objects": _objects,
 }
+
+
+def time_zone(name: str, path: str) -> ZoneInfo:
+    """Raises InvalidRequest."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # as ZoneInfo has it for names that it knows not, and that are paths
+        raise refuse(path, "an IANA time zone, as Europe/Vienna", name) from None
+
+
+def _time_zone(name: str) -> str:
+    return time_zone(name, "BUDGET_TIMEZONE").key
 
 
 def _base_urls(urls: list[str]) -> list[str]:
@@ -321,6 +334,7 @@ def _prices(models: dict[str, Any]) -> dict[str, Any]:
 
 
 _FURTHER: Mapping[str, Callable[[Any], Any]] = {
+    "BUDGET_TIMEZONE": _time_zone,
     "ANTHROPIC_API_BASE_URLS": _base_urls,
     "ANTHROPIC_API_KEYS": _keys,
     "ANTHROPIC_API_CONFIGS": _configs,

@@ -107,6 +107,17 @@ def test_a_client_that_leaves_pays_for_what_came(app: Flask, client: FlaskClient
     assert 0 < row["output_tokens"] < 500
 
 
+def test_neither_what_was_asked_nor_a_key_stands_in_the_books(app: Flask, client: FlaskClient) -> None:
+    texts = [{"role": "user", "content": "purple elephants"}]
+    answer = ask(client, messages=texts, user="ann@example.com")
+    said = answer.json["choices"][0]["message"]["content"]
+    books = [*Path(app.instance_path).rglob("*.jsonl"), *Path(app.instance_path).glob("dragoman.db*")]
+    written = b"".join(file.read_bytes() for file in books)
+    assert booked(app)[0]["id"].encode() in written
+    for secret in ("purple elephants", said, "ann@example.com", "sk-ant-of-these-tests", CLIENT["authorization"][7:]):
+        assert secret.encode() not in written
+
+
 def test_an_error_of_anthropics_is_booked_and_costs_nothing(app: Flask, client: FlaskClient) -> None:
     answer = ask(client, "sim-error-529")
     assert answer.status_code == 503

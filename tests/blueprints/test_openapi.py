@@ -23,7 +23,7 @@ EXAMPLES = os.environ.get("DRAGOMAN_SCHEMATHESIS_EXAMPLES", "15")
 def test_every_documented_route_is_described(app: Flask) -> None:
     described = set(specification(app)["paths"])
     documented = {
-        rule.rule.replace("<path:model>", "{model}")
+        rule.rule.replace("<path:model>", "{model}").replace("<id>", "{id}")
         for rule in app.url_map.iter_rules()
         if (found := declared(app.view_functions[rule.endpoint])) is not None and found.documented
     }

@@ -1,0 +1,269 @@
+"""What the books say, in the ways that programs and pages ask: sums, series of them, and rows.
+
+Whole hours are read from the roll-ups, what an edge cuts off an hour from the rows.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from itertools import pairwise
+from typing import Any, Literal
+
+import orjson
+from flask import Flask
+from sqlalchemy import ColumnElement, Select, case, func, literal, select
+from sqlalchemy.orm import Session
+
+from app.storage import database
+from app.storage.ledger import HOUR_MS, TOKENS, id_at
+from app.storage.tables import ClientKeyRow, RequestRow, UsageHourRow, UsageKeyRow, UsageUserRow
+
+SUMS = ("requests", "unknown", "estimated", *TOKENS, "cost_micros", "saved_micros")
+GROUPS = ("key", "model", "connection", "ending", "user", "tag")
+INTERVALS = ("hour", "day", "week", "month")
+Interval = Literal["hour", "day", "week", "month"]
+MOST_BUCKETS = 2_000
+_OF_USERS = ("user", "tag")
+_COLUMNS = {"key": "key_id", "user": "user_ref"}
+_LOOKED_AT = 20_000
+"""Rows, for one page of those that a filter without an index leaves."""
+
+Sums = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """None for all. The second half holds for rows alone."""
+
+    key: str | None = None
+    model: str | None = None
+    connection: str | None = None
+    ending: str | None = None
+    user: str | None = None
+    tag: str | None = None
+    state: str | None = None
+    warning: str | None = None
+    min_cost: int | None = None
+    tries: int | None = None
+
+    def of(self, names: Iterable[str]) -> dict[str, str]:
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class Page:
+    rows: list[dict[str, Any]]
+    next: str | None
+    """The id to ask for the next ones with; None where there are none."""
+
+
+def edges(begin: datetime, end: datetime, interval: Interval, zone: tzinfo) -> list[int]:
+    """Where buckets begin and the last ends, in Unix milliseconds: whole hours, days, weeks (from Monday) or months of
+    the zone, and the two ends themselves. More than MOST_BUCKETS are cut off."""
+    made, at = [_ms(begin)], begin
+    while at < end and len(made) <= MOST_BUCKETS + 1:
+        at = min(_next(at, interval, zone), end)
+        made.append(_ms(at))
+    return made
+
+
+def _next(at: datetime, interval: Interval, zone: tzinfo) -> datetime:
+    local = at.astimezone(zone)
+    if interval == "hour":
+        begun = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+        return at + timedelta(hours=1) - begun
+    day = local.date()
+    match interval:
+        case "day":
+            following = day + timedelta(days=1)
+        case "week":
+            following = day + timedelta(days=7 - day.weekday())
+        case "month":
+            following = date(day.year + day.month // 12, day.month % 12 + 1, 1)
+    return datetime.combine(following, time(), zone).astimezone(UTC)
+
+
+def beginning(at: datetime, interval: Interval, zone: tzinfo) -> datetime:
+    """Of the day, week or month that an instant lies in."""
+    day = at.astimezone(zone).date()
+    first = {"day": day, "week": day - timedelta(days=day.weekday()), "month": day.replace(day=1)}[interval]
+    return datetime.combine(first, time(), zone).astimezone(UTC)
+
+
+def _ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
+
+
+def sums(app: Flask, edges: Sequence[int], by: str | None, filter: Filter) -> dict[tuple[int, str], Sums]:
+    """By the number of the bucket between two edges, and by what `by` names ("" without), its sums. Users and tags have
+    fewer of them."""
+    return database.read(app, lambda session: _sums(session, edges, by, filter))
+
+
+def _sums(session: Session, edges: Sequence[int], by: str | None, filter: Filter) -> dict[tuple[int, str], Sums]:
+    found: dict[tuple[int, str], Sums] = {}
+    cut = {edge // HOUR_MS for edge in edges if edge % HOUR_MS}
+    whole = _of_hours(-(-edges[0] // HOUR_MS), edges[-1] // HOUR_MS, by, filter, by_hour=len(edges) > 2)
+    for hour, name, *values in session.execute(whole):
+        if hour not in cut:
+            _add(found, (_bucket(edges, hour * HOUR_MS), name), values)
+    for hour in sorted(cut):
+        inner = [edge for edge in edges if hour * HOUR_MS < edge < (hour + 1) * HOUR_MS]
+        bounds = [hour * HOUR_MS, *inner, (hour + 1) * HOUR_MS]
+        for begin, end in pairwise(bounds):
+            if edges[0] <= begin and end <= edges[-1]:
+                for _, name, *values in session.execute(_of_rows(begin, end, by, filter)):
+                    _add(found, (_bucket(edges, begin), name), values)
+    return found
+
+
+def _bucket(edges: Sequence[int], at: int) -> int:
+    return min(bisect_right(edges, at), len(edges) - 1) - 1
+
+
+def _add(found: dict[tuple[int, str], Sums], key: tuple[int, str], values: Sequence[int | None]) -> None:
+    known = found.setdefault(key, dict.fromkeys(SUMS, 0))
+    for name, value in zip(SUMS, values, strict=True):
+        known[name] += int(value or 0)
+
+
+def _of_hours(first: int, last: int, by: str | None, filter: Filter, *, by_hour: bool) -> Select[Any]:
+    """Rows of (hour, name, the sums)."""
+    if by in _OF_USERS or filter.of(_OF_USERS):
+        table: Any = UsageUserRow
+        values = [_of_a_user(name) for name in SUMS]
+    else:
+        table = UsageKeyRow if by == "key" or filter.key is not None else UsageHourRow
+        values = [func.sum(getattr(table, name)) for name in SUMS]
+    hour = table.hour if by_hour else literal(first)
+    name = literal("") if by is None else getattr(table, _COLUMNS.get(by, by))
+    chosen = select(hour, name, *values).where(table.hour >= first, table.hour < last)
+    for field, value in filter.of(GROUPS).items():
+        chosen = chosen.where(getattr(table, _COLUMNS.get(field, field)) == value)
+    groups = [*([table.hour] if by_hour else []), *([] if by is None else [name])]
+    return chosen.group_by(*groups) if groups else chosen
+
+
+def _of_a_user(name: str) -> ColumnElement[int]:
+    columns = {"input_tokens": "tokens_in", "output_tokens": "tokens_out"}
+    column = getattr(UsageUserRow, columns.get(name, name), None)
+    return literal(0) if column is None else func.sum(column)
+
+
+def _of_rows(begin: int, end: int, by: str | None, filter: Filter) -> Select[Any]:
+    row = RequestRow
+    values: list[Any] = [
+        func.count(),
+        func.sum(case((row.cost_micros.is_(None), 1), else_=0)),
+        func.sum(case((row.cost_state == "estimated", 1), else_=0)),
+        *(func.sum(getattr(row, name)) for name in TOKENS),
+        func.sum(func.coalesce(row.cost_micros, 0)),
+        func.sum(func.coalesce(row.saved_micros, 0)),
+    ]
+    name: Any = literal("") if by is None else func.coalesce(getattr(row, _COLUMNS.get(by, by)), "")
+    chosen = select(literal(-1), name, *values).where(row.id >= id_at(begin), row.id < id_at(end))
+    for field, value in filter.of(GROUPS).items():
+        chosen = chosen.where(getattr(row, _COLUMNS.get(field, field)) == value)
+    if by in _OF_USERS or filter.of(_OF_USERS):
+        chosen = chosen.where(row.user_ref.is_not(None) | row.tag.is_not(None))
+    return chosen.group_by(name) if by is not None else chosen
+
+
+def page(
+    app: Flask,
+    begin: datetime,
+    end: datetime,
+    filter: Filter,
+    *,
+    limit: int,
+    before: str | None = None,
+    after: str | None = None,
+) -> Page:
+    """The newest first; those before an id, or the next that came after one."""
+    return database.read(app, lambda session: _page(session, begin, end, filter, limit, before, after))
+
+
+def _page(
+    session: Session, begin: datetime, end: datetime, filter: Filter, limit: int, before: str | None, after: str | None
+) -> Page:
+    row = RequestRow
+    ahead = after is not None
+    low, high = id_at(_ms(begin)), id_at(_ms(end))
+    chosen = select(row).where(row.id >= low, row.id < (min(high, before) if before else high))
+    if after is not None:
+        chosen = chosen.where(row.id > after)
+    if filter.key is not None:
+        chosen = chosen.where(row.key_id == filter.key)
+    order = row.id.asc() if ahead else row.id.desc()
+    rare = _conditions(filter)
+    if rare:  # without an index: only so many are looked at, and the cursor goes on from there
+        some = chosen.order_by(order).limit(_LOOKED_AT).subquery()
+        looked = session.execute(select(func.count(), func.min(some.c.id), func.max(some.c.id))).one()
+        if looked[0] == _LOOKED_AT:
+            chosen = chosen.where(row.id <= looked[2] if ahead else row.id >= looked[1])
+        chosen = chosen.where(*rare)
+        go_on = (looked[2] if ahead else looked[1]) if looked[0] == _LOOKED_AT else None
+    else:
+        go_on = None
+    found = list(session.scalars(chosen.order_by(order).limit(limit + 1)))
+    names = _names_of(session, {each.key_id for each in found})
+    more = found[limit - 1].id if len(found) > limit else go_on
+    rows = [_told(each, names) for each in found[:limit]]
+    return Page(rows[::-1] if ahead else rows, more)
+
+
+def _conditions(filter: Filter) -> list[ColumnElement[bool]]:
+    row = RequestRow
+    plain = {
+        "model": row.model,
+        "connection": row.connection,
+        "ending": row.ending,
+        "user": row.user_ref,
+        "tag": row.tag,
+    }
+    made: list[ColumnElement[bool]] = [plain[name] == value for name, value in filter.of(plain).items()]
+    if filter.state is not None:
+        made.append(row.cost_state == filter.state)
+    if filter.warning is not None:
+        made.append(("," + row.warnings + ",").contains(f",{filter.warning},", autoescape=True))
+    if filter.min_cost is not None:
+        made.append(row.cost_micros >= filter.min_cost)
+    if filter.tries is not None:
+        made.append(row.attempts >= filter.tries)
+    return made
+
+
+def one(app: Flask, id: str) -> dict[str, Any] | None:
+    def work(session: Session) -> dict[str, Any] | None:
+        row = session.get(RequestRow, id)
+        return None if row is None else _told(row, _names_of(session, {row.key_id}))
+
+    return database.read(app, work)
+
+
+def _names_of(session: Session, ids: Iterable[str]) -> Mapping[str, tuple[str, str]]:
+    """Of client keys, what they are called and whose they are."""
+    chosen = select(ClientKeyRow.id, ClientKeyRow.name, ClientKeyRow.owner).where(ClientKeyRow.id.in_(list(ids)))
+    return {id: (name, owner) for id, name, owner in session.execute(chosen)}
+
+
+FIELDS = (
+    *("id", "at", "key_id", "key_name", "owner", "client", "user_ref", "tag", "route", "model_asked", "model"),
+    *("connection", "attempts", "status", "ending", "stream"),
+    *TOKENS,
+    *("cost_micros", "saved_micros", "cost_state", "price_version", "tier", "speed", "geo", "ttft_ms", "duration_ms"),
+    *("warnings", "upstream_ids", "parts"),
+)
+
+
+def _told(row: RequestRow, names: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    told = {name: getattr(row, name, None) for name in FIELDS}
+    told["at"] = datetime.fromtimestamp(row.at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    told["key_name"], told["owner"] = names.get(row.key_id, (None, None))
+    told["parts"] = orjson.loads(row.parts) if row.parts else None
+    told["warnings"] = row.warnings.split(",") if row.warnings else []
+    told["upstream_ids"] = row.upstream_ids.split(",") if row.upstream_ids else []
+    return told
