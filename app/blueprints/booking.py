@@ -72,12 +72,15 @@ class Booking:
         row = {} if number else self._told
         asked = _clean(model, _LONGEST_MODEL)
         call = Call(number, connection.id, asked, time.time(), connection.price_factor, row)
-        self._books.begin(self._told["id"], call)
+        if not self._is_booked:  # or nobody waits for it any more
+            self._books.begin(self._told["id"], call)
         made = Dispatch(connection, model, on_change=lambda: self._hear(number))
         self._dispatches.append(made)
         return made
 
     def _hear(self, number: int) -> None:
+        if self._is_booked:
+            return
         dispatch = self._dispatches[number]
         if dispatch.is_free:
             self._books.hear(self._told["id"], Heard(number, is_free=True))

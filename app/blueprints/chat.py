@@ -92,13 +92,14 @@ def _complete(*, flat: bool) -> Response:
     if wants_stream:
         return _stream(chat, opening, watch, started)
     try:
-        answers = opening.result(watch, None)
+        try:
+            answers = opening.result(watch, None)
+        finally:
+            watch.close()
+        return _json(chat, answers, started, flat=flat)
     except BaseException as error:
         chat.booking.failed(error)
         raise
-    finally:
-        watch.close()
-    return _json(chat, answers, started, flat=flat)
 
 
 def _json(chat: ChatRequest, answers: Sequence[Answer], started: float, *, flat: bool) -> Response:

@@ -111,7 +111,7 @@ class Books:
         try:
             self._add(line)
             if self._survives_power_cuts:
-                database.in_thread(self._app, self._own().sync)
+                database.in_thread(self._app, self._own().to_sync())
         except OSError as error:
             log.warning("the journal of the books cannot be written: %s", error)
             self._insert([entry])
@@ -238,7 +238,10 @@ class Books:
 
         def lost() -> Iterator[Entry]:
             for id, calls in begun.items():
-                yield _lost(calls, heard.get(id, {}), self._prices())
+                try:
+                    yield _lost(calls, heard.get(id, {}), self._prices())
+                except (ValueError, TypeError) as error:
+                    self._leave_out(b"".join(_line(_BEGUN, id, call) for call in calls.values()), str(error))
 
         for entries in (ended, lost):
             for some in _groups(entries()):

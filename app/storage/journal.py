@@ -1,7 +1,7 @@
 """Files to which each process adds lines about its requests, and which outlive it, however it ends.
 
 A process has a folder of its own and holds a lock on it while it lives. What it has written is with the operating
-system when `add` returns: a killed process loses none of it, a power cut the last moments, unless `sync` was called.
+system when `add` returns: a killed process loses none of it, a power cut the last moments, unless `to_sync` was called.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,8 +92,17 @@ class Journal:
         self._segments.append(path)
         self.unread_bytes += len(lines)
 
-    def sync(self) -> None:
-        os.fdatasync(self._file)
+    def to_sync(self) -> Callable[[], None]:
+        """What waits until the disk has what was added; it may be called in a thread, when the page was turned."""
+        file = os.dup(self._file)
+
+        def sync() -> None:
+            try:
+                os.fdatasync(file)
+            finally:
+                os.close(file)
+
+        return sync
 
     def unread(self) -> list[bytes]:
         """Some of the lines that `done` was not called for; empty when there are none."""

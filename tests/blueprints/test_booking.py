@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
+from app.blueprints import chat
 from app.storage import database
 from tests.conftest import CLIENT, AppMaker
 
@@ -105,6 +106,19 @@ def test_a_client_that_leaves_pays_for_what_came(app: Flask, client: FlaskClient
     assert (row["ending"], row["status"], row["cost_state"]) == ("client_gone", 200, "unknown")  # it has no price here
     assert row["input_tokens"] > 0
     assert 0 < row["output_tokens"] < 500
+
+
+def test_an_answer_that_cannot_be_told_is_booked_all_the_same(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*_: Any, **__: Any) -> Any:
+        raise KeyError("odd")
+
+    monkeypatch.setattr(chat, "to_chat_completion", odd)
+    assert ask(client).status_code == 502
+    (row,) = booked(app)
+    assert (row["ending"], row["status"], row["cost_state"]) == ("upstream_cut", 502, "exact")
+    assert row["output_tokens"] > 0
 
 
 def test_neither_what_was_asked_nor_a_key_stands_in_the_books(app: Flask, client: FlaskClient) -> None:
