@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,13 @@ from typing import Any
 
 import orjson
 from flask import g, request
+from gevent import GreenletExit
 
 from app.errors import GatewayError
 from app.money import charges
 from app.money.charges import Charge, Message
 from app.money.prices import PriceList
+from app.money.tokens import Tokens
 from app.services import services
 from app.storage import ledger
 from app.storage.books import Call, Heard
@@ -26,6 +29,7 @@ from app.storage.secrets import Vault
 from app.upstream.dispatch import Dispatch
 from app.upstream.waiting import Stopping
 
+log = logging.getLogger(__name__)
 _LONGEST_MODEL, _LONGEST_CLIENT = 200, 64
 _CUT = frozenset({"upstream_disconnected", "upstream_timeout", "upstream_invalid_response", "timeout"})
 _ENDINGS = {"refusal": "refusal", "max_tokens": "length", "model_context_window_exceeded": "length"}
@@ -47,7 +51,7 @@ class Booking:
         self._prices = prices
         self._dispatches: list[Dispatch] = []
         self._began_s = g.began_s
-        self._is_booked = False
+        self._is_booked = self._is_over = False
         self.entry: Entry | None = None
         self._told: dict[str, Any] = {
             "id": g.request_id,
@@ -67,13 +71,15 @@ class Booking:
         return self._dispatches
 
     def dispatch(self, connection: Connection, model: str) -> Dispatch:
-        """A call that is about to go upstream. Raises ServiceUnavailable when it could not be booked."""
+        """A call that is about to go upstream. Raises ServiceUnavailable when it could not be booked, and GreenletExit
+        when nobody waits for it any more: who is stopped may still have his turn."""
+        if self._is_over:
+            raise GreenletExit
         number = len(self._dispatches)
         row = {} if number else self._told
         asked = _clean(model, _LONGEST_MODEL)
         call = Call(number, connection.id, asked, time.time(), connection.price_factor, row)
-        if not self._is_booked:  # or nobody waits for it any more
-            self._books.begin(self._told["id"], call)
+        self._books.begin(self._told["id"], call)
         made = Dispatch(connection, model, on_change=lambda: self._hear(number))
         self._dispatches.append(made)
         return made
@@ -96,6 +102,7 @@ class Booking:
 
     def failed(self, error: BaseException, *, head_is_out: bool = False) -> None:
         """It ends with an error, or without a client."""
+        self._is_over = True
         if not self._dispatches or self._is_booked:
             return
         status = 200 if head_is_out else _CLIENT_GONE
@@ -111,13 +118,20 @@ class Booking:
 
     def left(self) -> None:
         """The client does not read on."""
+        self._is_over = True
         if self._dispatches and not self._is_booked:
             self._book("client_gone", 200, ())
 
     def _book(self, ending: str, status: int, warnings: Sequence[str]) -> Entry:
         assert not self._is_booked, "a request is booked once"
-        self._is_booked = True
-        entry = self.entry = self._entry(ending, status, warnings)
+        self._is_booked = self._is_over = True
+        try:
+            made = self._charges()
+        except Exception:  # what others sent is odd in a way that nobody thought of: the row is there all the same
+            log.exception("%s cannot be charged", self._told["id"])
+            last = self._last()
+            made = [Charge(last.connection.id, last.model, None, None, None, Tokens(), 0, None, None, "unknown", None)]
+        entry = self.entry = self._entry(made, ending, status, warnings)
         self._books.end(entry)
         return entry
 
@@ -134,9 +148,8 @@ class Booking:
         messages = [m for m in map(_message, self._dispatches) if m is not None]
         return charges.charges(messages, self._prices)
 
-    def _entry(self, ending: str, status: int, warnings: Sequence[str]) -> Entry:
+    def _entry(self, made: list[Charge], ending: str, status: int, warnings: Sequence[str]) -> Entry:
         now = time.monotonic()
-        made = self._charges()
         last = self._last()
         ids = [_clean(id, _LONGEST_ID) for dispatch in self._dispatches if (id := dispatch.so_far.get("id"))]
         return ledger.entry(

@@ -116,10 +116,12 @@ class ChatStream:
             self._opening.cancel()
             self._booking.left()
             return
-        (self._choices or Choices(self._answers)).close()
-        usage = to_completion_usage(self._translator.usage) if self._translator else {}
-        metrics.count_answer(self._answers[0].connection, self._ending, usage)
-        self._booking.left()
+        try:
+            (self._choices or Choices(self._answers)).close()
+            usage = to_completion_usage(self._translator.usage) if self._translator else {}
+            metrics.count_answer(self._answers[0].connection, self._ending, usage)
+        finally:
+            self._booking.left()
 
     def _tell_cost(self, chunks: list[dict[str, Any]]) -> None:
         """On the chunk with the usage, where the client asked for it."""

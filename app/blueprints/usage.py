@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +14,7 @@ import orjson
 from flask import Blueprint, Flask, Response, g, request
 
 from app.access.endpoint import endpoint
-from app.errors import DatabaseUnavailable, InvalidRequest, NotFound, shown
+from app.errors import InvalidRequest, NotFound, shown
 from app.schemas.usage import KeyUsageSchema, RequestListSchema, RequestSchema, UsageSeriesSchema, UsageTotalsSchema
 from app.services import services, this_app
 from app.storage import usage, validation
@@ -44,6 +44,9 @@ _OF_ROWS = {
     "tries": "Of at least so many calls upstream",
 }
 _BY = {"by": f"One group for each: {', '.join(GROUPS)}"}
+_DIGITS = re.compile("[0-9]{1,13}")
+_ID = re.compile("req_gw_[0-9a-f]{1,32}")
+_MOST_TRIES = 2**31 - 1
 _STATES = ("exact", "estimated", "unknown")
 
 
@@ -131,6 +134,9 @@ def requests_() -> Response:
     before, after = request.args.get("before"), request.args.get("after")
     if before is not None and after is not None:
         raise InvalidRequest("before and after exclude each other.", param="after", code="invalid_value")
+    for name, cursor in (("before", before), ("after", after)):
+        if cursor is not None and not _ID.fullmatch(cursor):
+            raise InvalidRequest(f"{name} must be the id of a request.", param=name, code="invalid_value")
     limit = _number("limit", 1, _ROWS_AT_MOST) or 50
     _entered()
     page = usage.page(this_app(), begin, end, _filter(_OF_SUMS, _OF_ROWS), limit=limit, before=before, after=after)
@@ -219,8 +225,7 @@ def of_this_key() -> Response:
 
 def _entered() -> None:
     """What this worker has written, so that who was answered finds himself. Of another worker it takes a moment."""
-    with suppress(DatabaseUnavailable):
-        services().books.enter()
+    services().books.enter_now()
 
 
 def _together(many: Any) -> Sums:
@@ -296,7 +301,7 @@ def _number(name: str, least: int, most: int) -> int | None:
     text = request.args.get(name)
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= most:
+    if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
         raise InvalidRequest(
             f"{name} must be a whole number from {least} to {most}, not {shown(text)}.",
             param=name,
@@ -308,11 +313,11 @@ def _number(name: str, least: int, most: int) -> int | None:
 def _filter(*names: Mapping[str, str]) -> Filter:
     told: dict[str, Any] = {name: request.args[name] for some in names for name in some if name in request.args}
     for name, value in told.items():
-        if "\0" in value:  # which PostgreSQL takes in no text
-            raise InvalidRequest(f"{name} must not hold NUL.", param=name, code="invalid_value")
-    for name in ("min_cost", "tries"):
+        if not value or "\0" in value:  # which PostgreSQL takes in no text
+            raise InvalidRequest(f"{name} must be neither empty nor hold NUL.", param=name, code="invalid_value")
+    for name, most in (("min_cost", 10**12), ("tries", _MOST_TRIES)):
         if name in told:
-            told[name] = _number(name, 0, 10**12)
+            told[name] = _number(name, 0, most)
     if "state" in told:
         _choice("state", _STATES)
     return Filter(**told)

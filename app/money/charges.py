@@ -219,7 +219,7 @@ def _declined(
     the reason that its fallback block tells, and what declined before it wrote a word may be free."""
     hops = [model for model, _ in groupby(item.model for kind, item in items if kind in _HOPS)]
     blocks = [block for block in message.content if block.get("type") == "fallback"]
-    reasons = [block["trigger"].get("category") for block in blocks if isinstance(block.get("trigger"), Mapping)]
+    reasons = [str(block["trigger"].get("category")) for block in blocks if isinstance(block.get("trigger"), Mapping)]
     is_told = len(reasons) == len(blocks) == len(hops) - 1
     by_model = dict(zip(hops, reasons, strict=False))
     for kind, item in others:

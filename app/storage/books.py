@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -20,6 +22,7 @@ from typing import Any
 
 import orjson
 from flask import Flask
+from sqlalchemy import exc
 
 from app.errors import DatabaseUnavailable, ServiceUnavailable
 from app.money.charges import FACTOR, Message, charges
@@ -37,6 +40,8 @@ _TOGETHER_S = 0.2
 _PAUSE_S = 1.0
 _ENTERED_AT_ONCE = 200
 _LOOKED_EVERY_S = 5.0
+_AT_FAULT = (exc.IntegrityError, OverflowError, TypeError, ValueError)
+"""What a database raises of a row that it does not take, beside DataError."""
 _BEGUN, _HEARD, _ENDED = "begun", "heard", "ended"
 
 
@@ -73,7 +78,9 @@ class Books:
         self._pid = 0
         self._journal: Journal | None = None
         self._open: dict[str, list[bytes]] = {}
-        """The lines of requests that have not ended."""
+        """The lines of requests that have not ended, or whose end could not be written."""
+        self._unwritten: dict[str, Entry] = {}
+        """Rows for which the disk had no room. They are few: without room no request begins."""
         self._entering = threading.Lock()
         self._is_due = False
         self._away_until = 0.0
@@ -106,30 +113,37 @@ class Books:
 
     def end(self, entry: Entry) -> None:
         """The row of the request. Whatever happens to this process, it is in the books once this has returned."""
-        self._open.pop(entry.id, None)
         line = _line(_ENDED, entry.id, entry)
         try:
             self._add(line)
+            self._open.pop(entry.id, None)
             if self._survives_power_cuts:
                 database.in_thread(self._app, self._own().to_sync())
         except OSError as error:
             log.warning("the journal of the books cannot be written: %s", error)
-            self._insert([entry])
-            return
+            self._unwritten[entry.id] = entry
         self._enter_soon()
 
     def enter(self) -> None:
         """Enters what this process has written until now. Raises DatabaseUnavailable."""
-        if self._journal is None or self._pid != os.getpid():
+        own = self._journal
+        if own is None or self._pid != os.getpid() or not self._entering.acquire(timeout=_PAUSE_S):
             return
-        with self._entering:
-            until = self._journal.unread_bytes
-            while until > 0 and (lines := self._journal.unread()):
+        try:
+            for some in _groups(list(self._unwritten.values())):
+                self._insert(some)
+                for entry in some:
+                    self._unwritten.pop(entry.id)
+                    self._open.pop(entry.id, None)
+            until = own.unread_bytes
+            while until > 0 and (lines := own.unread()):
                 until -= sum(map(len, lines))
                 entries = [Entry(**told) for kind, _, told in map(_read, lines) if kind == _ENDED]
                 for some in _groups(entries):
                     self._insert(some)
-                self._journal.done(lines)
+                own.done(lines)
+        finally:
+            self._entering.release()
 
     def enter_all(self) -> None:
         """Enters what was held up, and what processes that are gone have left. Call now and then."""
@@ -146,17 +160,20 @@ class Books:
         except DatabaseUnavailable:
             self._away_until = now + _PAUSE_S
 
+    def enter_now(self) -> None:
+        """Enters what this process has written, if that is possible: for who reads what he has just been told of."""
+        if time.monotonic() >= self._away_until:
+            with suppress(DatabaseUnavailable):
+                self.enter()
+
     def close(self) -> None:
         """At the end of the process. What cannot be entered now waits for another."""
         if self._journal is None or self._pid != os.getpid():
             return
-        try:
+        with suppress(DatabaseUnavailable):
             self.enter()
-            keeps_files = bool(self._open)
-        except DatabaseUnavailable:
-            keeps_files = True
-        self._journal.close(keeps_files=keeps_files)
-        self._journal = None
+        own, self._journal = self._journal, None
+        own.close(keeps_files=bool(self._open or own.unread_bytes))
 
     def _add(self, line: bytes) -> None:
         own = self._own()
@@ -182,39 +199,37 @@ class Books:
         gevent.spawn_later(_TOGETHER_S, self._enter_or_wait)
 
     def _enter_or_wait(self) -> None:
-        self._is_due = False
+        is_entered = False
         try:
             self.enter()
+            is_entered = True
         except DatabaseUnavailable as error:
             self._away_until = time.monotonic() + _PAUSE_S
             log.warning("rows of the books wait in %s: %s", self._parent, error.message)
         except Exception:
+            self._away_until = time.monotonic() + _PAUSE_S
             log.exception("rows of the books could not be entered")
+        finally:
+            self._is_due = False
+        if is_entered and self._journal is not None and self._journal.unread_bytes:  # what ended meanwhile
+            self._enter_soon()
 
     def _insert(self, entries: Sequence[Entry]) -> None:
-        """Raises DatabaseUnavailable."""
+        """Raises DatabaseUnavailable. A row is left out only where it is at fault itself."""
         try:
             database.write(
                 self._app,
                 lambda session: ledger.insert(session, entries),
                 survives_power_cuts=self._survives_power_cuts,
             )
-        except Exception as error:
-            if isinstance(error, DatabaseUnavailable) and not self._takes_others():
+        except (DatabaseUnavailable, *_AT_FAULT) as error:
+            if not isinstance(error, _AT_FAULT) and not isinstance(error.__cause__, exc.DataError):
                 raise
             if len(entries) == 1:
                 self._leave_out(_line(_ENDED, entries[0].id, entries[0]), f"{type(error).__name__}: {error}")
                 return
             for entry in entries:  # one of them is at fault, and the others are not to suffer
                 self._insert([entry])
-
-    def _takes_others(self) -> bool:
-        """Whether the database takes anything at all."""
-        try:
-            database.write(self._app, ledger.touch, survives_power_cuts=False)
-        except DatabaseUnavailable:
-            return False
-        return True
 
     def _adopt(self, folder: Path) -> None:
         """Raises DatabaseUnavailable."""
@@ -247,9 +262,7 @@ class Books:
             for some in _groups(entries()):
                 self._insert(some)
                 count += len(some)
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
         if count:
             log.warning(
                 "%d rows of a process that is gone are in the books, %d of them of requests that it had not answered",
@@ -260,9 +273,12 @@ class Books:
     def _leave_out(self, line: bytes, why: str) -> None:
         path = self._parent / "left-out.jsonl"
         log.error("%s holds what is no row of the books, or none that the database takes: %s", path, why)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.write(descriptor, line)
-        os.close(descriptor)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "ab") as file:
+                file.write(line)
+        except OSError as error:
+            log.error("%s cannot be written (%s): %r", path, error.strerror, line)  # the line is what counts
 
 
 def _lost(calls: Mapping[int, Call], heard: Mapping[int, Heard], prices: PriceList) -> Entry:

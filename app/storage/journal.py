@@ -52,9 +52,9 @@ class Journal:
         unlocked.mkdir(mode=0o700)
         self._lock = _locked(unlocked)
         self.folder = unlocked.rename(parent / name)
-        self._segments = [self.folder / _name(1)]
         self._number = 1
-        self._file = _new(self._segments[0])
+        self._file = _new(self.folder / _name(1))
+        self._segments = [(self.folder / _name(1), self._file)]
         self._written = self._begins_at = 0
         """In the last segment, and of it what it began with."""
         self._read_to = 0
@@ -65,7 +65,7 @@ class Journal:
         """All of it or nothing."""
         if os.write(self._file, line) != len(line):
             os.ftruncate(self._file, self._written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._segments[-1]))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
         self._written += len(line)
         self.unread_bytes += len(line)
 
@@ -86,10 +86,9 @@ class Journal:
             os.close(file)
             path.unlink()
             raise
-        os.close(self._file)
         self._file, self._number = file, self._number + 1
         self._written = self._begins_at = len(lines)
-        self._segments.append(path)
+        self._segments.append((path, file))
         self.unread_bytes += len(lines)
 
     def to_sync(self) -> Callable[[], None]:
@@ -107,13 +106,16 @@ class Journal:
     def unread(self) -> list[bytes]:
         """Some of the lines that `done` was not called for; empty when there are none."""
         while True:
-            with self._segments[0].open("rb") as file:
-                file.seek(self._read_to)
-                lines = file.readlines(_READ_AT_ONCE)
+            path, file = self._segments[0]
+            lines = os.pread(file, _READ_AT_ONCE, self._read_to).splitlines(keepends=True)
+            if lines and not lines[-1].endswith(b"\n"):
+                lines.pop()
             if lines or len(self._segments) == 1:
                 return lines
-            self._segments.pop(0).unlink()
+            self._segments.pop(0)
             self._read_to = 0
+            os.close(file)
+            path.unlink(missing_ok=True)
 
     def done(self, lines: Iterable[bytes]) -> None:
         """They need not be read again."""
@@ -122,9 +124,10 @@ class Journal:
         self.unread_bytes -= size
 
     def close(self, *, keeps_files: bool) -> None:
-        os.close(self._file)
+        for _, file in self._segments:
+            os.close(file)
         if not keeps_files:
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
 
@@ -160,7 +163,7 @@ def _locked(folder: Path) -> int:
 
 
 def _new(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 def _name(number: int) -> str:

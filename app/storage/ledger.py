@@ -110,11 +110,6 @@ def sum_of(amounts: Iterable[int | None]) -> int | None:
     return None if None in known else sum(amount for amount in known if amount is not None)
 
 
-def touch(session: Session) -> None:
-    """Changes nothing, as one who might."""
-    session.execute(delete(RequestRow).where(RequestRow.id == ""))
-
-
 _COLUMNS = tuple(field.name for field in fields(Entry))
 
 

@@ -61,8 +61,8 @@ class Page:
 
 
 def edges(begin: datetime, end: datetime, interval: Interval, zone: tzinfo) -> list[int]:
-    """Where buckets begin and the last ends, in Unix milliseconds: whole hours, days, weeks (from Monday) or months of
-    the zone, and the two ends themselves. More than MOST_BUCKETS are cut off."""
+    """Where buckets begin and the last ends, in Unix milliseconds: whole hours (of UTC), days, weeks (from Monday) or
+    months of the zone, and the two ends themselves. More than MOST_BUCKETS are cut off."""
     made, at = [_ms(begin)], begin
     while at < end and len(made) <= MOST_BUCKETS + 1:
         at = min(_next(at, interval, zone), end)
@@ -71,11 +71,9 @@ def edges(begin: datetime, end: datetime, interval: Interval, zone: tzinfo) -> l
 
 
 def _next(at: datetime, interval: Interval, zone: tzinfo) -> datetime:
-    local = at.astimezone(zone)
     if interval == "hour":
-        begun = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
-        return at + timedelta(hours=1) - begun
-    day = local.date()
+        return at.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    day = at.astimezone(zone).date()
     match interval:
         case "day":
             following = day + timedelta(days=1)
@@ -100,13 +98,21 @@ def _ms(at: datetime) -> int:
 def sums(app: Flask, edges: Sequence[int], by: str | None, filter: Filter) -> dict[tuple[int, str], Sums]:
     """By the number of the bucket between two edges, and by what `by` names ("" without), its sums. Users and tags have
     fewer of them."""
-    return database.read(app, lambda session: _sums(session, edges, by, filter))
+    days = app.extensions["dragoman"].settings.ledger_retention_days
+    kept_from = datetime.now(UTC).timestamp() * 1000 - days * 24 * HOUR_MS if days else 0
+    return database.read(app, lambda session: _sums(session, edges, by, filter, kept_from))
 
 
-def _sums(session: Session, edges: Sequence[int], by: str | None, filter: Filter) -> dict[tuple[int, str], Sums]:
+def _sums(
+    session: Session, edges: Sequence[int], by: str | None, filter: Filter, kept_from: float
+) -> dict[tuple[int, str], Sums]:
+    """An hour whose rows are not kept any more counts where it begins."""
     found: dict[tuple[int, str], Sums] = {}
-    cut = {edge // HOUR_MS for edge in edges if edge % HOUR_MS}
-    whole = _of_hours(-(-edges[0] // HOUR_MS), edges[-1] // HOUR_MS, by, filter, by_hour=len(edges) > 2)
+    cut = {edge // HOUR_MS for edge in edges if edge % HOUR_MS and edge // HOUR_MS * HOUR_MS >= kept_from}
+    first, last = -(-edges[0] // HOUR_MS), -(-edges[-1] // HOUR_MS)
+    if edges[-1] // HOUR_MS in cut:
+        last = edges[-1] // HOUR_MS
+    whole = _of_hours(first, last, by, filter, by_hour=len(edges) > 2)
     for hour, name, *values in session.execute(whole):
         if hour not in cut:
             _add(found, (_bucket(edges, hour * HOUR_MS), name), values)
@@ -155,19 +161,27 @@ def _of_a_user(name: str) -> ColumnElement[int]:
 
 def _of_rows(begin: int, end: int, by: str | None, filter: Filter) -> Select[Any]:
     row = RequestRow
+    of_users = by in _OF_USERS or bool(filter.of(_OF_USERS))
+    tokens: dict[str, Any] = {name: func.sum(getattr(row, name)) for name in TOKENS}
+    if of_users:  # as UsageUserRow has them
+        prompt = row.input_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens + row.cache_read_tokens
+        tokens = {name: literal(0) for name in TOKENS} | {
+            "input_tokens": func.sum(prompt),
+            "output_tokens": tokens["output_tokens"],
+        }
     values: list[Any] = [
         func.count(),
         func.sum(case((row.cost_micros.is_(None), 1), else_=0)),
-        func.sum(case((row.cost_state == "estimated", 1), else_=0)),
-        *(func.sum(getattr(row, name)) for name in TOKENS),
+        literal(0) if of_users else func.sum(case((row.cost_state == "estimated", 1), else_=0)),
+        *tokens.values(),
         func.sum(func.coalesce(row.cost_micros, 0)),
-        func.sum(func.coalesce(row.saved_micros, 0)),
+        literal(0) if of_users else func.sum(func.coalesce(row.saved_micros, 0)),
     ]
     name: Any = literal("") if by is None else func.coalesce(getattr(row, _COLUMNS.get(by, by)), "")
     chosen = select(literal(-1), name, *values).where(row.id >= id_at(begin), row.id < id_at(end))
     for field, value in filter.of(GROUPS).items():
         chosen = chosen.where(getattr(row, _COLUMNS.get(field, field)) == value)
-    if by in _OF_USERS or filter.of(_OF_USERS):
+    if of_users:
         chosen = chosen.where(row.user_ref.is_not(None) | row.tag.is_not(None))
     return chosen.group_by(name) if by is not None else chosen
 

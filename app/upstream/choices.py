@@ -117,7 +117,7 @@ class Choices:
     def close(self) -> None:
         """Each answer is closed by whoever reads it: a read that is under way cannot be closed from outside."""
         if self._greenlets:
-            with suppress(gevent.GreenletExit):
+            with suppress(gevent.GreenletExit, gevent.Timeout):
                 gevent.killall(self._greenlets, timeout=1.0)
             return
         close(self._answers)

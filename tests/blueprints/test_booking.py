@@ -10,9 +10,11 @@ import orjson
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from gevent import GreenletExit
 from sqlalchemy import text
 
 from app.blueprints import chat
+from app.blueprints.booking import Booking
 from app.storage import database
 from tests.conftest import CLIENT, AppMaker
 
@@ -119,6 +121,33 @@ def test_an_answer_that_cannot_be_told_is_booked_all_the_same(
     (row,) = booked(app)
     assert (row["ending"], row["status"], row["cost_state"]) == ("upstream_cut", 502, "exact")
     assert row["output_tokens"] > 0
+
+
+def test_nothing_goes_upstream_for_a_request_that_is_over(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is stopped may still have his turn."""
+    made: list[tuple[Booking, Any]] = []
+    monkeypatch.setattr(Booking, "dispatch", lambda self, *asked: made.append((self, asked)))
+    ask(client)
+    monkeypatch.undo()
+    ((booking, asked),) = made
+    booking.left()
+    with pytest.raises(GreenletExit):
+        booking.dispatch(*asked)
+    assert booked(app) == []
+
+
+def test_what_cannot_be_charged_is_a_row_of_unknown_cost(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*_: Any) -> Any:
+        raise TypeError("odd")
+
+    monkeypatch.setattr("app.money.charges.charges", odd)
+    assert ask(client).status_code == 200
+    (row,) = booked(app)
+    assert (row["ending"], row["cost_micros"], row["cost_state"]) == ("complete", None, "unknown")
 
 
 def test_neither_what_was_asked_nor_a_key_stands_in_the_books(app: Flask, client: FlaskClient) -> None:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
 from app.schemas.usage import RequestSchema, SumsSchema
 from app.storage import database, ledger
@@ -145,7 +146,7 @@ def test_a_series_has_whole_intervals_of_its_zone(client: FlaskClient, zone: str
     assert bounds[-1][1] == end
     assert all(one[1] == other[0] for one, other in pairwise(bounds))
     for inner, _ in bounds[1:]:
-        local = inner.astimezone(ZoneInfo(zone))
+        local = inner if interval == "hour" else inner.astimezone(ZoneInfo(zone))
         assert (local.minute, local.second) == (0, 0)
         assert interval == "hour" or local.hour == 0
         assert interval != "week" or local.weekday() == 0
@@ -176,6 +177,9 @@ def test_users_and_tags_have_their_tokens_and_cost(client: FlaskClient, by: str)
         assert group["requests"] == len(some)
         assert group["cost_micros"] == sum(e.cost_micros or 0 for e in some)
         assert group["output_tokens"] == sum(e.output_tokens for e in some)
+        prompt = ("input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens")
+        assert group["input_tokens"] == sum(getattr(e, name) for e in some for name in prompt)
+        assert group["estimated"] == group["saved_micros"] == group["cache_read_tokens"] == 0
     assert sum(group["requests"] for group in told) == len(rows)
 
 
@@ -279,8 +283,13 @@ def test_the_table_has_all_rows_and_no_formulas(client: FlaskClient) -> None:
         ("requests", {"limit": "0"}, "limit"),
         ("requests", {"limit": "many"}, "limit"),
         ("requests", {"min_cost": "-1"}, "min_cost"),
+        ("requests", {"min_cost": "0" * 20 + "9" * 30}, "min_cost"),
+        ("requests", {"tries": "3000000000"}, "tries"),
+        ("requests", {"limit": "0" * 19 + "1000000"}, "limit"),
+        ("requests", {"before": "a\0b"}, "before"),
+        ("totals", {"user": ""}, "user"),
         ("requests", {"state": "sure"}, "state"),
-        ("requests", {"before": "a", "after": "b"}, "after"),
+        ("requests", {"before": "req_gw_a", "after": "req_gw_b"}, "after"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(
@@ -289,6 +298,25 @@ def test_what_makes_no_sense_is_refused_by_name(
     answer: Any = client.get(f"/usage/{path}", query_string=query, headers=ADMIN)
     assert answer.status_code == 400
     assert answer.json["error"]["param"] == param
+
+
+def test_of_hours_whose_rows_are_not_kept_the_sums_stay(make_app: AppMaker) -> None:
+    app = make_app(ledger_retention_days=10)
+    begun = datetime.now(UTC).replace(minute=10, second=0, microsecond=0) - timedelta(days=30)
+    some = [
+        replace(ONE, id=f"{ledger.id_at(at)}{n:012x}", at=at)
+        for n, at in enumerate(round((begun + timedelta(minutes=20 * n)).timestamp() * 1000) for n in range(300))
+    ]
+    database.write(app, lambda session: ledger.insert(session, some))
+    database.write(app, lambda session: session.execute(text("DELETE FROM requests")).close())
+    for zone in ("UTC", "Asia/Kolkata"):
+        span = {
+            "from": (begun - timedelta(days=2)).isoformat(),
+            "to": (begun + timedelta(days=7, minutes=5)).isoformat(),
+        }
+        told = get(app.test_client(), "series", tz=zone, interval="day", **span)["data"]
+        assert sum(bucket["requests"] for bucket in told) == 300
+        assert get(app.test_client(), "totals", **span)["total"]["requests"] == 300
 
 
 def test_the_books_are_for_admins(client: FlaskClient) -> None:
