@@ -229,6 +229,13 @@ class Gateway:
 
     def _call(self, method: str, path: str, json: Any = None) -> requests.Response:
         headers = {"authorization": f"Bearer {ADMIN_KEY}", "connection": "close"}
+        killed = len(self._killed)
+        try:
+            return requests.request(method, self.url + path, json=json, headers=headers, timeout=30)
+        except requests.ConnectionError:
+            if len(self._killed) == killed:
+                raise
+        # Its worker was killed meanwhile.
         return requests.request(method, self.url + path, json=json, headers=headers, timeout=30)
 
     # -------------------------------------------------------------------------------------------------- its processes
