@@ -133,6 +133,8 @@ class Booking:
             made = [Charge(last.connection.id, last.model, None, None, None, Tokens(), 0, None, None, "unknown", None)]
         entry = self.entry = self._entry(made, ending, status, warnings)
         self._books.end(entry)
+        for dispatch in self._dispatches:  # a circle of the two would keep the whole answer until the next collection
+            dispatch.on_change = None
         return entry
 
     @property

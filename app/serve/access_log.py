@@ -48,12 +48,13 @@ def init_app(app: Flask) -> None:
             noted = vars(_noted())
             stream: Stream | None = noted.get("stream")
             before, caller, began_s = _asked(noted), _caller(noted), noted["began_s"]
-            outcome = _outcome(noted, response)
+            outcome, status = _outcome(noted, response), response.status_code
 
+            # Without the response: that keeps it, and a circle would keep the whole answer until the next collection.
             def write(connection: Connection | None, end: str = "") -> None:
                 took_ms = round((time.monotonic() - began_s) * 1000)
                 after = f"{caller} connection={_named(connection)}{outcome}{end}"
-                log.log(level, f"{before} {response.status_code} {took_ms} ms {after}")
+                log.log(level, f"{before} {status} {took_ms} ms {after}")
 
             if stream is None:
                 write(noted.get("connection"))
