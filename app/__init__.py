@@ -30,7 +30,9 @@ def create_app(settings: Settings) -> Flask:
     app = create_storage_app(settings)
     pool = Pool(settings, on_attempt=metrics.count_attempt)
     app.extensions["dragoman.upstream"] = claude = Upstream(pool, Catalogue(pool))
-    app.extensions["dragoman"].config.on_change.append(claude.follow)
+    ours = app.extensions["dragoman"]
+    ours.config.on_change.append(claude.follow)
+    ours.books.on_row.append(lambda row: metrics.count_row(row, ours.config.snapshot.prices.listed(row.model)))
     app.url_map.merge_slashes = False  # werkzeug would redirect; _one_slash() takes them as they were meant
     app.url_map.strict_slashes = False
     extensions.login_manager.init_app(app)

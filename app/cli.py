@@ -6,7 +6,9 @@ Imports wait until a command needs them, so that `run` has handed over to gunico
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import resource
 import shlex
 import signal
@@ -29,6 +31,8 @@ from app.version import VERSION
 
 if TYPE_CHECKING:
     from flask import Flask
+
+    from app.reconcile import Reconciled
 
 WHO = "command line"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
@@ -279,6 +283,129 @@ def keys_revoke(id: str) -> None:
             listed = command(settings, "keys", "list")
             raise NotFound(f"There is no key {id}. Give the ID that this shows: {listed}") from None
         click.echo(f"{revoked.id} ({revoked.name}) is revoked.")
+
+
+class _Instant(click.ParamType[datetime]):
+    """A day, which begins in UTC, or RFC 3339 with its zone."""
+
+    name = "day or instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> datetime:
+        try:
+            at = datetime.fromisoformat(value)
+            if re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+                at = at.replace(tzinfo=UTC)
+            if at.tzinfo is None:
+                raise ValueError(value)
+            return at.astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+        raise click.BadParameter(
+            f"{value!r} is neither a day, as 2026-11-29, nor an instant with its zone, as 2026-11-29T12:00:00Z."
+        )
+
+
+def _range_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option("--to", "end", type=_Instant(), required=True, help="Not included.")(command)
+    return click.option("--from", "begin", type=_Instant(), required=True, help="Included.")(command)
+
+
+@main.group()
+def prices() -> None:
+    """What tokens cost."""
+
+
+@prices.command("list")
+@click.argument("models", nargs=-1)
+def prices_list(models: tuple[str, ...]) -> None:
+    """Dollars for a million tokens; of all models, or of those named. The last row whose day has come is in force."""
+    with said_in_one_line():
+        app = _existing(Settings.from_environment())
+        known = app.extensions["dragoman"].config.snapshot.prices
+        names = [known.listed(model) for model in models]
+        for model, name in zip(models, names, strict=True):
+            if name is None:
+                raise NotFound(f"{model} has no price: what it costs is not known. Set one in MODEL_PRICES.")
+        rows: list[tuple[str, ...]] = [
+            ("MODEL", "FROM", "FOR", "INPUT", "WRITE 5M", "WRITE 1H", "READ", "OUTPUT", "VERSION")
+        ]
+        for model, prices in known.models.items():
+            if not models or model in names:
+                rows += [(model, *cells) for price in prices for cells in price.table()]
+        _echo_table(rows)
+
+
+@prices.command("recompute")
+@_range_options
+@click.option("--model", help="Requests that this model answered alone, by its name in the books.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Tell what would change, and change nothing.")
+def prices_recompute(begin: datetime, end: datetime, model: str | None, is_dry: bool) -> None:
+    """Charge requests in the books again that had no price, or another one than is in force now."""
+    with said_in_one_line():
+        app = _existing(Settings.from_environment())
+        from app.storage.recompute import recompute
+
+        done = recompute(app, begin, end, model=model, is_dry=is_dry, who=WHO)
+        for name, count in sorted(done.by_model.items()):
+            click.echo(f"{name}: {count} of them {'would change' if is_dry else 'changed'}")
+        verb = "would cost" if is_dry else "cost"
+        click.echo(
+            f"{done.changed} of {done.rows} requests {verb} {_dollars(done.after_micros)}, where they cost "
+            f"{_dollars(done.before_micros)}; of {done.still_unknown} the cost is not known."
+        )
+
+
+@main.command("reconcile")
+@_range_options
+@click.option("--connection", help="One connection alone, by its id or name; else all.")
+@click.option("--api-key-id", "key_ids", multiple=True, help="The id at Anthropic of a key, where none is found by it.")
+@click.option("--json", "as_json", is_flag=True, help="Tell all of it as JSON.")
+def reconcile_(begin: datetime, end: datetime, connection: str | None, key_ids: tuple[str, ...], as_json: bool) -> None:
+    """Compare the books with Anthropic's Analytics reports. The admin key comes from ANTHROPIC_ADMIN_KEY, or as a line
+    on standard input; it is kept nowhere. Exits with 0 where they are equal, or differ for reasons that the books
+    know, 1 where they differ, 2 where that could not be found out."""
+    try:
+        app = _existing(Settings.from_environment())
+        from app.reconcile import reconcile
+
+        key = os.environ.get("ANTHROPIC_ADMIN_KEY") or sys.stdin.readline().strip()  # noqa: TID251  # of this alone
+        if not key:
+            raise ConfigError("Set ANTHROPIC_ADMIN_KEY, or give the admin key on standard input.")
+        done = reconcile(app, begin, end, key, connection=connection, key_ids=key_ids, who=WHO)
+    except (ConfigError, GatewayError) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    if as_json:
+        click.echo(json.dumps(done.as_json(), indent=2))
+    else:
+        _echo_reconciled(done)
+    sys.exit(1 if done.verdict == "differs" else 0)
+
+
+def _echo_reconciled(done: Reconciled) -> None:
+    click.echo(f"From {done.begin.isoformat()} to {done.end.isoformat()}, of {', '.join(done.connections)}.\n")
+    rows: list[tuple[str, ...]] = [("MODEL", "", "REQUESTS", "AT ANTHROPIC", "TOKENS", "AT ANTHROPIC")]
+    for line in done.lines:
+        ours, theirs = line.booked, line.reported
+        counts = (f"{n:,}" for n in (ours.requests, theirs.requests, ours.total, theirs.total))
+        rows.append((str(line.kind), line.verdict, *counts))
+    _echo_table(rows)
+    rows = [("COST IN $", "", "BOOKED", "AT LIST PRICE", "CHARGED")]
+    for cost in done.costs:
+        amounts = (f"{amount / 1_000_000:,.6f}" for amount in (cost.booked, cost.listed, cost.charged))
+        rows.append((cost.what, "equal" if cost.is_equal else "differs", *amounts))
+    click.echo()
+    _echo_table(rows)
+    said = [f"{line.kind}: {cause}" for line in done.lines for cause in line.causes]
+    said += [f"{cost.what}: what {cost.unknown} cost is not known" for cost in done.costs if cost.unknown]
+    for text in [*said, *done.twice, *done.minutes]:
+        click.echo(f"- {text}")
+    words = {"equal": "Equal.", "explained": "Equal but for what is said above.", "differs": "Different."}
+    click.echo(f"\n{words[done.verdict]}")
+
+
+def _dollars(micros: int) -> str:
+    return f"${micros // 1_000_000:,}.{micros % 1_000_000:06}"
 
 
 @main.group("secrets")

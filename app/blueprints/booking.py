@@ -7,7 +7,6 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -64,11 +63,6 @@ class Booking:
             "tag": tag,
             "client": _clean(request.headers.get("user-agent", ""), _LONGEST_CLIENT) or None,
         }
-
-    @property
-    def dispatches(self) -> list[Dispatch]:
-        """Each call that the request came to."""
-        return self._dispatches
 
     def dispatch(self, connection: Connection, model: str) -> Dispatch:
         """A call that is about to go upstream. Raises ServiceUnavailable when it could not be booked, and GreenletExit
@@ -129,8 +123,7 @@ class Booking:
             made = self._charges()
         except Exception:  # what others sent is odd in a way that nobody thought of: the row is there all the same
             log.exception("%s cannot be charged", self._told["id"])
-            last = self._last()
-            made = [Charge(last.connection.id, last.model, None, None, None, Tokens(), 0, None, None, "unknown", None)]
+            made = [_uncharged(self._last())]
         entry = self.entry = self._entry(made, ending, status, warnings)
         self._books.end(entry)
         for dispatch in self._dispatches:  # a circle of the two would keep the whole answer until the next collection
@@ -188,19 +181,25 @@ class Booking:
             {"connection": d.connection.id, "model": d.model, "outcome": d.outcome or "given_up"}
             for d in self._dispatches
         ]
-        charged = [
-            {
-                "connection": charge.connection,
-                "model": charge.model,
-                "tokens": asdict(charge.tokens),
-                "searches": charge.searches,
-                "cost_micros": charge.micros,
-                "cost_state": charge.state,
-                "price_version": charge.price_version,
-            }
-            for charge in made
-        ]
+        charged = [ledger.part_of(charge) for charge in made]
         return orjson.dumps({"tries": tries, "charges": charged}).decode()
+
+
+def _uncharged(dispatch: Dispatch) -> Charge:
+    return Charge(
+        connection=dispatch.connection.id,
+        model=_served(dispatch),
+        speed=None,
+        geo=None,
+        tier=None,
+        tokens=Tokens(),
+        searches=0,
+        messages=1,
+        micros=None,
+        saved_micros=None,
+        state="unknown",
+        price_version=None,
+    )
 
 
 def _served(dispatch: Dispatch) -> str:
@@ -230,6 +229,7 @@ def _message(dispatch: Dispatch) -> Message | None:
         content=[block for block in content if isinstance(block, Mapping)] if isinstance(content, list) else (),
         stop_reason=so_far.get("stop_reason"),
         refusal_category=str(details.get("category")) if isinstance(details, Mapping) else None,
+        only_1h=dispatch.caches_for_an_hour,
         is_cut=is_cut,
         received=dispatch.heard().received() if is_cut else 0,
         factor=dispatch.connection.price_factor,

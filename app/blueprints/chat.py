@@ -37,7 +37,8 @@ SILENT_AT_MOST_S = 30.0
     "Create a chat completion",
     description="JSON, or server-sent events with `stream: true`. A field without a counterpart is told in the header "
     "`x-gateway-warnings`, or refused with `x-gateway-strict: true`; what turns up at the end of an answer stands in "
-    "its `gateway.warnings`.",
+    "its `gateway.warnings`. `x-gateway-request-cost` is what it cost, in millionths of a dollar, absent where that is "
+    "not known; in a stream it is `gateway.request_cost` on the chunk with the usage.",
     body=ChatRequestSchema,
     answers={200: ChatCompletionSchema},
     query={"explain": "1 or true: nothing is sent; the answer says what would be, and what became of each field."},
@@ -111,7 +112,7 @@ def _json(chat: ChatRequest, answers: Sequence[Answer], started: float, *, flat:
         completion.update(role=message["role"], content=message["content"])
     chat.complete(answers)
     g.connection = answers[0].connection
-    metrics.count_answer(g.connection, "complete", completion["usage"])
+    metrics.count_answer(g.connection, "complete")
     headers = _headers(answers[0], started)
     if chat.booking.cost_micros is not None:
         headers["x-gateway-request-cost"] = str(chat.booking.cost_micros)

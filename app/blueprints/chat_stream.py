@@ -18,7 +18,6 @@ from app.serve import metrics
 from app.storage.config import Connection
 from app.translate import exact_json
 from app.translate.chat.stream import StreamTranslator
-from app.translate.chat.usage import to_completion_usage
 from app.upstream.answer import Answer
 from app.upstream.choices import Choices
 from app.upstream.client import KEEP_ALIVE_S, understanding
@@ -118,8 +117,7 @@ class ChatStream:
             return
         try:
             (self._choices or Choices(self._answers)).close()
-            usage = to_completion_usage(self._translator.usage) if self._translator else {}
-            metrics.count_answer(self._answers[0].connection, self._ending, usage)
+            metrics.count_answer(self._answers[0].connection, self._ending)
         finally:
             self._booking.left()
 

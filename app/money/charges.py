@@ -60,6 +60,8 @@ class Charge:
     tier: str | None
     tokens: Tokens
     searches: int
+    messages: int
+    """How many of them; 0 where it is of another model that only helped (an advisor, or one that declined)."""
     micros: int | None
     saved_micros: int | None
     """What the prompt cache saved: less than 0 where more was written than read."""
@@ -83,6 +85,7 @@ class _Item:
 class _Sum:
     tokens: Tokens = field(default_factory=Tokens)
     searches: int = 0
+    messages: int = 0
     scaled: int | None = 0
     """Pico-dollars times ten-thousandths of the price factor."""
     saved: int = 0
@@ -98,36 +101,50 @@ def charges(messages: Iterable[Message], prices: PriceList) -> list[Charge]:
         if items is None:
             unknown = sums.setdefault((message.connection, message.model, None, None, None), _Sum())
             unknown.scaled, unknown.state = None, "unknown"
+            unknown.messages += 1
             continue
         for item in items:
             key = (message.connection, item.model, item.speed, item.geo, item.tier)
-            _add(sums.setdefault(key, _Sum()), item, message, prices)
-    return [
-        Charge(
-            *key,
-            tokens=s.tokens,
-            searches=s.searches,
-            micros=None if s.scaled is None else _micros(s.scaled),
-            saved_micros=None if s.scaled is None else _micros(s.saved),
-            state=s.state,
-            price_version=s.version,
-        )
-        for key, s in sums.items()
-    ]
+            _add(sums.setdefault(key, _Sum()), item, message.at, message.factor, prices, is_cut=message.is_cut)
+        sums[key].messages += 1  # what the model that answered used stands last
+    return [_charge(key, sum) for key, sum in sums.items()]
+
+
+def charged_again(charge: Charge, prices: PriceList, at: datetime, factor: int) -> Charge:
+    """At what was in force at an instant: of one message as it was charged the first time."""
+    item = _Item(
+        charge.model, Counted(charge.tokens, charge.searches), speed=charge.speed, geo=charge.geo, tier=charge.tier
+    )
+    sum = _Sum(messages=charge.messages)
+    _add(sum, item, at, factor, prices, is_cut=False)
+    return _charge((charge.connection, charge.model, charge.speed, charge.geo, charge.tier), sum)
+
+
+def _charge(key: tuple[str, str, str | None, str | None, str | None], sum: _Sum) -> Charge:
+    return Charge(
+        *key,
+        tokens=sum.tokens,
+        searches=sum.searches,
+        messages=sum.messages,
+        micros=None if sum.scaled is None else _micros(sum.scaled),
+        saved_micros=None if sum.scaled is None else _micros(sum.saved),
+        state=sum.state,
+        price_version=sum.version,
+    )
 
 
 def _micros(scaled: int) -> int:
     return (scaled + _PICO_PER_MICRO // 2) // _PICO_PER_MICRO
 
 
-def _add(sum: _Sum, item: _Item, message: Message, prices: PriceList) -> None:
+def _add(sum: _Sum, item: _Item, at: datetime, factor: int, prices: PriceList, *, is_cut: bool) -> None:
     sum.tokens += item.counted.tokens
     sum.searches += item.counted.searches
-    if not item.counted.is_exact or message.is_cut or item.tier not in _PLAIN_TIERS:
+    if not item.counted.is_exact or is_cut or item.tier not in _PLAIN_TIERS:
         sum.state = "unknown" if sum.state == "unknown" else "estimated"
     if not item.is_billed:
         return
-    price = prices.price(item.model, message.at)
+    price = prices.price(item.model, at)
     rates = None if price is None else price.rates_for(item.counted.tokens.prompt, item.speed)
     if price is None or rates is None:
         sum.scaled, sum.state = None, "unknown"
@@ -136,8 +153,8 @@ def _add(sum: _Sum, item: _Item, message: Message, prices: PriceList) -> None:
     if sum.scaled is None:
         return
     pico, saved = _pico(item.counted.tokens, rates, item)
-    sum.scaled += pico * message.factor + item.counted.searches * prices.search * FACTOR
-    sum.saved += saved * message.factor
+    sum.scaled += pico * factor + item.counted.searches * prices.search * FACTOR
+    sum.saved += saved * factor
 
 
 def _pico(tokens: Tokens, rates: Rates, item: _Item) -> tuple[int, int]:

@@ -9,7 +9,7 @@ https://docs.anthropic.com/en/docs/about-claude/pricing
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
@@ -43,6 +43,10 @@ class Rates:
     read: int
     output: int
 
+    def dollars(self) -> tuple[str, ...]:
+        """For a million tokens, in the order of CLASSES."""
+        return tuple(f"{(Decimal(getattr(self, name)) / 10**6).normalize():f}" for name in CLASSES)
+
 
 @dataclass(frozen=True)
 class Price:
@@ -55,6 +59,15 @@ class Price:
     above: tuple[int, Rates] | None = None
     version: str = ""
     """`f:` and the date of the list, or `o:` and the generation of the configuration that overrides it."""
+
+    def table(self) -> Iterator[tuple[str, ...]]:
+        """Lines of (since, what for, dollars for a million tokens of each class …, version)."""
+        since = "always" if self.since == _ALWAYS else self.since.isoformat().replace("T00:00:00+00:00", "")
+        yield since, "-", *self.rates.dollars(), self.version
+        if self.fast is not None:
+            yield since, "fast", *self.fast.dollars(), self.version
+        if self.above is not None:
+            yield since, f"prompt > {self.above[0]:,}", *self.above[1].dollars(), self.version
 
     def rates_for(self, prompt: int, speed: str | None) -> Rates | None:
         """None where it says nothing of that speed."""
@@ -92,6 +105,10 @@ class PriceList:
                 if found is not None:
                     return found
         return None
+
+    def listed(self, model: str) -> str | None:
+        """The name under which a model has rows, None where it has none."""
+        return next((name for name in self._names(model) if name in self._overrides or name in self._rows), None)
 
     def _names(self, model: str) -> Iterable[str]:
         undated = _DATE_OF_A_SNAPSHOT.sub("", model)

@@ -20,6 +20,8 @@ from prometheus_client.registry import Collector
 
 from app.settings import metrics_folder
 from app.storage.config import Connection
+from app.storage.ledger import TOKENS as TOKENS_OF_A_ROW
+from app.storage.ledger import Entry
 from app.upstream.health import Reason
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,22 @@ ATTEMPTS = Counter(
     "Attempts to have a chat request answered, by connection: answered, or the upstream's status, 502 or 504 without.",
     ["connection", "outcome"],
 )
-TOKENS = Counter("dragoman_tokens_total", "Tokens by connection and class.", ["connection", "class"])
+BOOKED = Counter(
+    "dragoman_booked_requests_total",
+    "Rows of the books by connection, model that answered and ending.",
+    ["connection", "model", "ending"],
+)
+TOKENS = Counter("dragoman_tokens_total", "Tokens in the books by class.", ["connection", "model", "class"])
+COST = Counter("dragoman_cost_micros_total", "Micro-dollars in the books.", ["connection", "model"])
+COST_UNKNOWN = Counter(
+    "dragoman_cost_unknown_total", "Rows of the books whose cost is not known.", ["connection", "model"]
+)
+FIRST_TOKEN = Histogram(
+    "dragoman_first_token_seconds",
+    "Seconds until a stream's answer began.",
+    ["connection"],
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
 WARNINGS = Counter("dragoman_warnings_total", "x-gateway-warnings by code.", ["code"])
 LESSONS = Counter(
     "dragoman_lessons_total",
@@ -79,11 +96,27 @@ def init_app(app: Flask) -> None:
         return response
 
 
-def count_answer(connection: Connection, ending: str, usage: Mapping[str, Any]) -> None:
+def count_answer(connection: Connection, ending: str) -> None:
     ANSWERS.labels(connection.id, ending if ending in _ENDINGS else "other").inc()
-    for kind in ("prompt_tokens", "completion_tokens"):
-        if usage.get(kind, 0) > 0:  # a counter takes nothing else, whatever an upstream counts
-            TOKENS.labels(connection.id, kind.removesuffix("_tokens")).inc(usage[kind])
+
+
+_CLASSES = {name: name.removesuffix("_tokens") for name in TOKENS_OF_A_ROW if name.endswith("_tokens")}
+
+
+def count_row(entry: Entry, listed_as: str | None) -> None:
+    """What is counted of tokens and money is what the books say, from the same numbers. `listed_as` is the name under
+    which the model has a price: an upstream may call its models what it likes."""
+    model = listed_as or "other"
+    BOOKED.labels(entry.connection, model, entry.ending).inc()
+    for name, kind in _CLASSES.items():
+        if tokens := getattr(entry, name):
+            TOKENS.labels(entry.connection, model, kind).inc(tokens)
+    if entry.cost_micros is None:
+        COST_UNKNOWN.labels(entry.connection, model).inc()
+    else:
+        COST.labels(entry.connection, model).inc(entry.cost_micros)
+    if entry.ttft_ms is not None:
+        FIRST_TOKEN.labels(entry.connection).observe(entry.ttft_ms / 1000)
 
 
 def count_attempt(connection: Connection, outcome: str) -> None:

@@ -20,13 +20,15 @@ class MalformedRequest(Exception):
 
 @dataclass(slots=True)
 class Request:
-    """One request. Header names are lower case; `path` is unquoted and has no query."""
+    """One request. Header names are lower case; `path` is unquoted and has no query. `query` has the last value of each
+    name, `lists` all of them."""
 
     method: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes = b""
+    lists: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -69,8 +71,9 @@ class Parser:
             raise MalformedRequest(400, "Malformed request line") from None
         headers = _headers(lines)
         url = urlsplit(target)
-        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-        self.head = Request(method, unquote(url.path), query, headers)
+        lists = parse_qs(url.query, keep_blank_values=True)
+        query = {name: values[-1] for name, values in lists.items() if values[-1]}
+        self.head = Request(method, unquote(url.path), query, headers, lists=lists)
         self.length = None if "chunked" in headers.get("transfer-encoding", "") else _content_length(headers)
         self.wants_continue = headers.get("expect", "").lower() == "100-continue"
         return True

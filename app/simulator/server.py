@@ -2,6 +2,7 @@
 
 GET  /_sim/requests   the last requests    DELETE /_sim/requests   forget them
 GET  /_sim/stats      counters             POST   /_sim/faults     see `faults`
+POST /_sim/reports    {"refreshed_at": …}  until when the Analytics reports are complete; null for now
 """
 
 import argparse
@@ -19,6 +20,7 @@ from uuid import UUID
 import orjson
 
 from app.simulator import faults, journal, scenarios
+from app.simulator.analytics import Bill, Meter, heard
 from app.simulator.connection import Connection, made_up_id
 from app.simulator.delivery import Delivery
 from app.simulator.faults import Faults
@@ -95,6 +97,7 @@ class Simulator:
     faults: Faults = field(default_factory=Faults)
     cache: PromptCache = field(default_factory=PromptCache)
     models: Catalogue = field(default_factory=catalogue)
+    bill: Bill = field(default_factory=Bill)
 
     async def handle(self, request: Request, connection: Connection) -> None:
         """Answers one request; the journal says how it ended."""
@@ -136,6 +139,10 @@ class Simulator:
                 except Refusal as refusal:
                     connection.respond(400, {}, orjson.dumps({"ok": False, "error": refusal.message}))
                     return
+            case "POST", "/_sim/reports":
+                told = parse_json(request.body)["refreshed_at"]
+                self.bill.refreshed_at = None if told is None else datetime.fromisoformat(told)
+                answer = {"ok": True}
             case _:
                 connection.respond(404, {}, b'{"ok": false, "error": "no such control"}')
                 return
@@ -158,6 +165,12 @@ class Simulator:
             case "GET", path if path.startswith("/v1/models/"):
                 validate_version(request.headers)
                 exchange.respond(200, orjson.dumps(model_info(self._model(path.removeprefix("/v1/models/")))))
+            case "GET", "/v1/organizations/analytics/usage":
+                exchange.respond(200, orjson.dumps(self.bill.usage(request, key)))
+            case "GET", "/v1/organizations/analytics/cost":
+                exchange.respond(200, orjson.dumps(self.bill.cost(request, key)))
+            case "GET", "/v1/organizations/api_keys":
+                exchange.respond(200, orjson.dumps(self.bill.api_keys(key)))
             case _, "/v1/messages" | "/v1/messages/count_tokens" | "/v1/models":
                 raise Refusal("Method Not Allowed", 405)
             case _:
@@ -218,8 +231,16 @@ class Simulator:
         ask = self._ask(body, headers, account_of(key))
         reply = scenarios.answer(ask)
         exchange.entry.status = reply.raw[0] if reply.raw else 200
+        meter = Meter(self.bill, key)
+        reply.events = heard(meter, reply.events)
         delivery = Delivery(exchange.connection, exchange.headers(), fault)
-        return await delivery.send(reply, stream=body.get("stream") is True)
+        try:
+            return await delivery.send(reply, stream=body.get("stream") is True)
+        except Refusal:
+            meter.forget()
+            raise
+        finally:
+            meter.close()
 
     def _ask(self, body: dict[str, Any], headers: dict[str, str], account: str) -> Ask:
         """The request for its scenario. Raises a Refusal when it is not valid."""

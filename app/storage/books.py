@@ -38,7 +38,8 @@ MOST_UNREAD_BYTES = 64 * 1024 * 1024
 _TOGETHER_S = 0.2
 """For what ends within so many seconds there is one transaction."""
 _PAUSE_S = 1.0
-_ENTERED_AT_ONCE = 200
+_ENTERED_AT_ONCE = 50
+"""In one transaction. It is made in a thread, which takes its time from whoever is answered meanwhile."""
 _LOOKED_EVERY_S = 5.0
 _AT_FAULT = (exc.IntegrityError, OverflowError, TypeError, ValueError)
 """What a database raises of a row that it does not take, beside DataError."""
@@ -73,6 +74,8 @@ class Books:
     def __init__(self, app: Flask, settings: Settings, prices: Callable[[], PriceList]) -> None:
         self._app = app
         self._prices = prices
+        self.on_row: list[Callable[[Entry], None]] = []
+        """Called with each row that this process makes, once it is sure to be in the books."""
         self._survives_power_cuts = settings.ledger_sync == "full"
         self._parent = journal.folder_of(settings)
         self._pid = 0
@@ -97,7 +100,7 @@ class Books:
         try:
             self._add(line)
         except OSError as error:
-            log.error("the journal of the books cannot be written: %s", error)  # it is no fault of ours
+            log.error("the journal of the books cannot be written: %s", error)
             raise _no_room("The gateway cannot write its books.") from error
         self._open.setdefault(id, []).append(line)
 
@@ -122,6 +125,7 @@ class Books:
         except OSError as error:
             log.warning("the journal of the books cannot be written: %s", error)
             self._unwritten[entry.id] = entry
+        self._tell(entry)
         self._enter_soon()
 
     def enter(self) -> None:
@@ -262,6 +266,8 @@ class Books:
             for some in _groups(entries()):
                 self._insert(some)
                 count += len(some)
+                for entry in some if entries is lost else ():
+                    self._tell(entry)
         shutil.rmtree(folder)
         if count:
             log.warning(
@@ -269,6 +275,10 @@ class Books:
                 count,
                 len(begun),
             )
+
+    def _tell(self, entry: Entry) -> None:
+        for told in self.on_row:
+            told(entry)
 
     def _leave_out(self, line: bytes, why: str) -> None:
         path = self._parent / "left-out.jsonl"

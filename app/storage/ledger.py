@@ -9,16 +9,17 @@ import os
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import orjson
 from flask import Flask
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.orm import Session
 
 from app.extensions import Base
-from app.money.charges import Charge
-from app.money.tokens import total
+from app.money.charges import Charge, State
+from app.money.tokens import Tokens, total
 from app.storage import database
 from app.storage.tables import RequestRow, UsageHourRow, UsageKeyRow, UsageTimeRow, UsageUserRow
 
@@ -75,8 +76,11 @@ class Entry:
     parts: str | None = None
 
 
-_STATES = ("unknown", "estimated", "exact")
+STATES: tuple[State, ...] = ("unknown", "estimated", "exact")
+"""The state of a row is the first of its charges'."""
 WORKER_LOST = "worker_lost"
+WHOLE = ("complete", "length", "refusal")
+"""Endings of answers that came to their end."""
 
 
 def entry(told: Mapping[str, Any], made: Sequence[Charge], *, model: str, **more: Any) -> Entry:
@@ -87,7 +91,7 @@ def entry(told: Mapping[str, Any], made: Sequence[Charge], *, model: str, **more
         **told,
         **more,
         model=model,
-        cost_state=next((state for state in _STATES if any(c.state == state for c in made)), "exact"),
+        cost_state=state_of(charge.state for charge in made),
         cost_micros=sum_of(charge.micros for charge in made),
         saved_micros=sum_of(charge.saved_micros for charge in made),
         input_tokens=tokens.input,
@@ -102,6 +106,81 @@ def entry(told: Mapping[str, Any], made: Sequence[Charge], *, model: str, **more
         speed=main.speed if main else None,
         geo=main.geo if main else None,
     )
+
+
+def part_of(charge: Charge) -> dict[str, Any]:
+    """As `parts` of a row has it."""
+    return {
+        "connection": charge.connection,
+        "model": charge.model,
+        "speed": charge.speed,
+        "geo": charge.geo,
+        "tier": charge.tier,
+        "messages": charge.messages,
+        "tokens": asdict(charge.tokens),
+        "searches": charge.searches,
+        "cost_micros": charge.micros,
+        "saved_micros": charge.saved_micros,
+        "cost_state": charge.state,
+        "price_version": charge.price_version,
+    }
+
+
+def charges_of(row: Entry) -> list[Charge]:
+    """What a row was charged for: its parts, or all of it. Nothing where all that it came to was an error."""
+    if row.parts is None:
+        tokens = Tokens(
+            row.input_tokens,
+            row.cache_write_5m_tokens,
+            row.cache_write_1h_tokens,
+            row.cache_read_tokens,
+            row.output_tokens,
+            row.thinking_tokens,
+        )
+        if tokens == Tokens() and row.cost_micros == 0:
+            return []
+        return [
+            Charge(
+                connection=row.connection,
+                model=row.model,
+                speed=row.speed,
+                geo=row.geo,
+                tier=row.tier,
+                tokens=tokens,
+                searches=row.searches,
+                messages=1,
+                micros=row.cost_micros,
+                saved_micros=row.saved_micros,
+                state=_state(row.cost_state),
+                price_version=row.price_version,
+            )
+        ]
+    return [
+        Charge(
+            connection=part["connection"],
+            model=part["model"],
+            speed=part["speed"],
+            geo=part["geo"],
+            tier=part["tier"],
+            tokens=Tokens(**part["tokens"]),
+            searches=part["searches"],
+            messages=part["messages"],
+            micros=part["cost_micros"],
+            saved_micros=part["saved_micros"],
+            state=_state(part["cost_state"]),
+            price_version=part["price_version"],
+        )
+        for part in orjson.loads(row.parts)["charges"]
+    ]
+
+
+def _state(text: str) -> State:
+    return next(state for state in STATES if state == text)
+
+
+def state_of(states: Iterable[State]) -> State:
+    found = set(states)
+    return next((state for state in STATES if state in found), "exact")
 
 
 def sum_of(amounts: Iterable[int | None]) -> int | None:
@@ -164,6 +243,18 @@ def insert(session: Session, entries: Sequence[Entry]) -> None:
         _count(connection, new)
 
 
+def as_entry(row: RequestRow) -> Entry:
+    return Entry(**{name: getattr(row, name) for name in _COLUMNS})
+
+
+def replace(session: Session, rows: Sequence[tuple[Entry, Entry]]) -> None:
+    """What rows say, each as it was and as it is to be: of the same time, key, model, connection and ending."""
+    for _, new in rows:
+        values = {name: getattr(new, name) for name in _COLUMNS if name != "id"}
+        session.execute(update(RequestRow).where(RequestRow.id == new.id).values(values))
+    _count(session.connection(), [new for _, new in rows], [old for old, _ in rows])
+
+
 def _insert_new(connection: Connection, entries: Sequence[Entry]) -> list[str]:
     """The ids of those that were not there."""
     mark = _mark(connection)
@@ -180,35 +271,35 @@ def _mark(connection: Connection) -> str:
 _Key = tuple[Any, ...]
 
 
-def _count(connection: Connection, entries: Iterable[Entry]) -> None:
-    """Adds rows to the sums. Each table is gone through in the order of its key, so that no two workers wait for each
-    other."""
+def _count(connection: Connection, added: Iterable[Entry], taken: Iterable[Entry] = ()) -> None:
+    """Adds rows to the sums, and takes some from them. Each table is gone through in the order of its key, so that no
+    two workers wait for each other."""
     hours: dict[_Key, list[int]] = {}
     keys: dict[_Key, list[int]] = {}
     times: dict[_Key, list[int]] = {}
     users: dict[_Key, list[int]] = {}
-    for entry in entries:
+    for sign, entry in [*((1, entry) for entry in added), *((-1, entry) for entry in taken)]:
         hour = entry.at // HOUR_MS
         kind = (entry.model, entry.connection, entry.ending)
         cost, is_unknown = entry.cost_micros or 0, entry.cost_micros is None
         tokens = [getattr(entry, name) for name in TOKENS]
         sums = [1, int(is_unknown), int(entry.cost_state == "estimated"), *tokens, cost, entry.saved_micros or 0]
-        _add(hours, (hour, *kind), sums)
-        _add(keys, (hour, entry.key_id, *kind), sums)
+        _add(hours, (hour, *kind), sign, sums)
+        _add(keys, (hour, entry.key_id, *kind), sign, sums)
         for what, took_ms in (("ttft", entry.ttft_ms), ("duration", entry.duration_ms)):
             if took_ms is not None and entry.ending != WORKER_LOST:
-                _add(times, (hour, entry.model, entry.connection, what, bisect_right(BOUNDS_MS, took_ms)), [1])
+                _add(times, (hour, entry.model, entry.connection, what, bisect_right(BOUNDS_MS, took_ms)), sign, [1])
         if entry.user_ref or entry.tag:
             used = [1, int(is_unknown), sum(tokens[:4]), entry.output_tokens, cost]
-            _add(users, (hour, entry.key_id, entry.user_ref or "", entry.tag or ""), used)
+            _add(users, (hour, entry.key_id, entry.user_ref or "", entry.tag or ""), sign, used)
     for upsert, sums_of in ((_HOURS, hours), (_KEYS, keys), (_TIMES, times), (_USERS, users)):
-        if sums_of:
-            upsert.run(connection, sums_of)
+        if changed := {key: values for key, values in sums_of.items() if any(values)}:
+            upsert.run(connection, changed)
 
 
-def _add(table: dict[_Key, list[int]], key: _Key, values: list[int]) -> None:
-    known = table.get(key)
-    table[key] = values if known is None else [a + b for a, b in zip(known, values, strict=True)]
+def _add(table: dict[_Key, list[int]], key: _Key, sign: int, values: list[int]) -> None:
+    known = table.setdefault(key, [0] * len(values))
+    table[key] = [a + sign * b for a, b in zip(known, values, strict=True)]
 
 
 class _Upsert:

@@ -6,7 +6,7 @@ Whole hours are read from the roll-ups, what an edge cuts off an hour from the r
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
@@ -17,8 +17,9 @@ from flask import Flask
 from sqlalchemy import ColumnElement, Select, case, func, literal, select
 from sqlalchemy.orm import Session
 
+from app.money.reconcile import Booked
 from app.storage import database
-from app.storage.ledger import HOUR_MS, TOKENS, id_at
+from app.storage.ledger import HOUR_MS, TOKENS, WHOLE, Entry, as_entry, charges_of, id_at
 from app.storage.tables import ClientKeyRow, RequestRow, UsageHourRow, UsageKeyRow, UsageUserRow
 
 SUMS = ("requests", "unknown", "estimated", *TOKENS, "cost_micros", "saved_micros")
@@ -28,6 +29,7 @@ Interval = Literal["hour", "day", "week", "month"]
 MOST_BUCKETS = 2_000
 _OF_USERS = ("user", "tag")
 _COLUMNS = {"key": "key_id", "user": "user_ref"}
+_CHARGED_AT_ONCE = 2_000
 _LOOKED_AT = 20_000
 """Rows, for one page of those that a filter without an index leaves."""
 
@@ -248,6 +250,26 @@ def _conditions(filter: Filter) -> list[ColumnElement[bool]]:
     if filter.tries is not None:
         made.append(row.attempts >= filter.tries)
     return made
+
+
+def charged(app: Flask, begin: datetime, end: datetime, connections: Collection[str]) -> Iterator[Booked]:
+    """What was charged on some connections for requests that began from `begin` on and before `end`."""
+    after, last = id_at(_ms(begin)), id_at(_ms(end))
+    while True:
+
+        def work(session: Session, after: str = after) -> list[Entry]:
+            chosen = select(RequestRow).where(RequestRow.id > after, RequestRow.id < last)
+            return list(map(as_entry, session.scalars(chosen.order_by(RequestRow.id).limit(_CHARGED_AT_ONCE))))
+
+        rows = database.read(app, work)
+        for row in rows:
+            at = datetime.fromtimestamp((row.at + (row.ttft_ms or 0)) / 1000, UTC)
+            ids = row.upstream_ids.split(",") if row.upstream_ids else ()
+            is_whole = row.ending in WHOLE
+            yield from (Booked(row.id, at, c, ids, is_whole) for c in charges_of(row) if c.connection in connections)
+        if len(rows) < _CHARGED_AT_ONCE:
+            return
+        after = rows[-1].id
 
 
 def one(app: Flask, id: str) -> dict[str, Any] | None:

@@ -1,7 +1,4 @@
-"""Writes of requests, grouped: what comes while one transaction is committed waits for the next, together.
-
-Beside work of their own they bring rows of the books, which are inserted together, after the rest.
-"""
+"""Writes of requests, grouped: what comes while one transaction is committed waits for the next, together."""
 
 from __future__ import annotations
 
@@ -13,8 +10,7 @@ from flask import Flask
 from sqlalchemy.orm import Session
 
 from app.errors import DatabaseUnavailable
-from app.storage import database, ledger
-from app.storage.ledger import Entry
+from app.storage import database
 
 log = logging.getLogger(__name__)
 Work = Callable[[Session], None]
@@ -22,9 +18,8 @@ MOST_TOGETHER = 200
 
 
 class _Ticket:
-    def __init__(self, work: Work | None, row: Entry | None) -> None:
+    def __init__(self, work: Work) -> None:
         self.work = work
-        self.row = row
         self.error: Exception | None = None
         self.is_done = threading.Event()
 
@@ -38,10 +33,10 @@ class GroupedWriter:
         self._waiting: list[_Ticket] = []
         self._is_writing = False
 
-    def write(self, work: Work | None, row: Entry | None = None) -> None:
-        """Returns when all that `work` did, and the row, is committed. Raises DatabaseUnavailable, or what `work`
-        raises: it may be called again then, alone."""
-        ticket = _Ticket(work, row)
+    def write(self, work: Work) -> None:
+        """Returns when all that `work` did is committed. Raises DatabaseUnavailable, or what `work` raises: it may be
+        called again then, alone."""
+        ticket = _Ticket(work)
         with self._lock:
             self._waiting.append(ticket)
             leads = not self._is_writing
@@ -77,11 +72,7 @@ class GroupedWriter:
     def _write_group(self, group: list[_Ticket]) -> None:
         def together(session: Session) -> None:
             for ticket in group:
-                if ticket.work is not None:
-                    ticket.work(session)
-            rows = [ticket.row for ticket in group if ticket.row is not None]
-            if rows:
-                ledger.insert(session, rows)
+                ticket.work(session)
 
         try:
             database.write(self._app, together)

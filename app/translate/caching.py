@@ -71,8 +71,9 @@ def mark_last(blocks: list[dict[str, Any]], control: Control | None) -> None:
         last["cache_control"] = control
 
 
-def apply_caching(body: dict[str, Any], request: Mapping[str, Any], caching: Caching, notes: Notes) -> None:
-    """Brings the breakpoints of `body` to what the API takes, and adds an automatic one where none was set."""
+def apply_caching(body: dict[str, Any], request: Mapping[str, Any], caching: Caching, notes: Notes) -> bool:
+    """Brings the breakpoints of `body` to what the API takes, and adds an automatic one where none was set. Answers
+    whether all that is written into the cache stays for an hour."""
     asked = _asked(request)
     marked = list(_marked(body))
     if caching == "off":
@@ -80,7 +81,7 @@ def apply_caching(body: dict[str, Any], request: Mapping[str, Any], caching: Cac
             del block["cache_control"]
         if marked or request.get("cache_control") is not None:
             notes.warn("caching_off", "cache_control", "Prompt caching is switched off (PROMPT_CACHE).")
-        return
+        return False
     if request.get("cache_control") is not None:
         automatic = checked_control(request["cache_control"], "cache_control")
         if "cache_control" not in body["messages"][-1]["content"][-1]:  # where the automatic one would stand
@@ -95,8 +96,8 @@ def apply_caching(body: dict[str, Any], request: Mapping[str, Any], caching: Cac
         mark_last([tool for tool in body.get("tools", ()) if not tool.get("defer_loading")], _control(asked.ttl))
         mark_last(body.get("system", []), _control(asked.ttl))
         body["cache_control"] = _control(asked.ttl)
-        return
-    _limit(body, marked, notes)
+        return asked.ttl == "1h"
+    return _limit(body, marked, notes)
 
 
 class _Asked:
@@ -141,7 +142,7 @@ def _is_worth_caching(body: Mapping[str, Any], request: Mapping[str, Any]) -> bo
     return bool(says_so or body.get("tools") or body.get("system") or len(body["messages"]) > 1)
 
 
-def _limit(body: Mapping[str, Any], marked: list[dict[str, Any]], notes: Notes) -> None:
+def _limit(body: Mapping[str, Any], marked: list[dict[str, Any]], notes: Notes) -> bool:
     room = MOST_BREAKPOINTS - ("cache_control" in body)
     if len(marked) > room:
         firsts = [[b for b in body.get(name, ()) if "cache_control" in b] for name in ("tools", "system")]
@@ -154,11 +155,13 @@ def _limit(body: Mapping[str, Any], marked: list[dict[str, Any]], notes: Notes) 
                 del block["cache_control"]
         notes.warn("cache_breakpoints_dropped", "messages", f"Claude takes at most {MOST_BREAKPOINTS} breakpoints.")
         marked = [block for block in marked if "cache_control" in block]
-    _lengthen([*marked, *([body] if "cache_control" in body else [])])
+    return _lengthen([*marked, *([body] if "cache_control" in body else [])])
 
 
-def _lengthen(holders: list[Any]) -> None:
-    """A breakpoint of an hour may not follow one of five minutes: those before it last as long."""
+def _lengthen(holders: list[Any]) -> bool:
+    """A breakpoint of an hour may not follow one of five minutes: those before it last as long. Where it is the last
+    one, then all do."""
     last_hour = max((i for i, holder in enumerate(holders) if holder["cache_control"].get("ttl") == "1h"), default=0)
     for holder in holders[:last_hour]:
         holder["cache_control"] = _control("1h")
+    return bool(holders) and holders[-1]["cache_control"].get("ttl") == "1h"

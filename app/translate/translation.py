@@ -75,5 +75,7 @@ class Translation:
     headers: dict[str, str]
     may_run_long: bool
     reply: ReplyContext
+    caches_for_an_hour: bool = False
+    """All that it writes into the prompt cache."""
     notes: tuple[Note, ...] = ()
     system_sources: tuple[int | None, ...] = ()

@@ -22,6 +22,8 @@ class Dispatch:
 
     connection: Connection
     model: str
+    caches_for_an_hour: bool = False
+    """All that the request writes into the prompt cache."""
     began_at: float | None = None
     """When the answer began, in Unix seconds."""
     outcome: str = ""

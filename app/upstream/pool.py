@@ -183,6 +183,7 @@ class Pool:
 
         def send(body: dict[str, Any]) -> Reply:
             dispatch = request.dispatch(connection, str(body["model"]))
+            dispatch.caches_for_an_hour = translation.caches_for_an_hour
             return client.send(replace(translation, body=body), stream=is_streamed, limits=limits, dispatch=dispatch)
 
         answer = Answer(send(translation.body), send, ends_at=times.ends_at)

@@ -35,7 +35,9 @@ def test_requests_and_answers_are_counted_over_all_workers(gateway: GatewayMaker
     assert count_of(text, "/v1/chat/completions", 401) == 8
     assert count_of(text, "(no such route)", 404) == 1
     assert re.search(r'dragoman_answers_total{connection="conn_\w+",ending="complete"} 8\.0', text)
-    assert re.search(r'dragoman_tokens_total{class="completion",connection="conn_\w+"} 24\.0', text)
+    assert re.search(r'dragoman_tokens_total{class="output",connection="conn_\w+",model="other"} 24\.0', text)
+    assert re.search(r'dragoman_booked_requests_total{connection="conn_\w+",ending="length",model="other"} 8\.0', text)
+    assert re.search(r'dragoman_cost_unknown_total{connection="conn_\w+",model="other"} 8\.0', text)
     assert 'dragoman_warnings_total{code="seed_ignored"} 8.0' in text
     assert 'dragoman_request_seconds_count{route="/v1/chat/completions"} 16.0' in text
 

@@ -143,7 +143,7 @@ def to_message_params(
     }
     body.update({name: value for name, value in optional.items() if value})
     body.update(sampling)
-    apply_caching(body, request, options.caching, notes)
+    caches_for_an_hour = apply_caching(body, request, options.caching, notes)
     cites_documents = agree_on_citations(body, notes)
     headers = {"anthropic-version": to_version(request) or (API_VERSION_WITH_SAMPLING if sampling else API_VERSION)}
     betas = to_betas(request, options.betas, notes)
@@ -153,6 +153,7 @@ def to_message_params(
         body,
         headers,
         may_run_long=max_tokens > _LONG_ANSWER_TOKENS,
+        caches_for_an_hour=caches_for_an_hour,
         reply=ReplyContext(
             include_usage=bool((request.get("stream_options") or {}).get("include_usage")),
             always_usage=options.always_usage,
