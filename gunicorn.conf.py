@@ -58,15 +58,14 @@ def on_starting(server):
 
 
 def when_ready(server):
-    """Once at each start. All imports are done: what they made will live on, so that no collection need look at it
-    again."""
+    """Once at each start, when all imports are done."""
     import logging
+
+    from app.serve import garbage
 
     for doubt in _settings.doubts:
         logging.getLogger("app").warning("settings: %s", doubt)
-    gc.enable()
-    gc.collect()
-    gc.freeze()
+    garbage.begin()
 
 
 def pre_fork(server, worker):
