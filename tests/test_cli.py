@@ -257,3 +257,44 @@ def test_the_demo_needs_no_key_and_takes_its_simulator_with_it(tmp_path):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
+
+
+class TestBooks:
+    @pytest.fixture(autouse=True)
+    def database(self, dragoman):
+        assert dragoman("migrate").returncode == 0
+
+    def test_prices_are_listed_with_what_overrides_them(self, dragoman):
+        prices = '{"house-model": {"from": "2026-12-01", "input": 0.5, "output": 2}}'
+        said = dragoman("prices", "list", "claude-haiku-5-5", "house-model", MODEL_PRICES=prices)
+        lines = [line.split() for line in said.stdout.splitlines()]
+        assert lines[0] == "MODEL FROM FOR INPUT WRITE 5M WRITE 1H READ OUTPUT VERSION".split()
+        assert lines[1][:5] == ["claude-haiku-5-5", "2026-10-07", "-", "0.1", "0.125"]
+        assert lines[2][2:7] == ["prompt", ">", "100,000", "0.5", "0.625"]
+        assert lines[3][:8] == ["house-model", "2026-12-01", "-", "0.5", "0.625", "1", "0.05", "2"]
+
+    def test_a_model_without_a_price_is_said(self, dragoman):
+        assert "MODEL_PRICES" in refused(dragoman("prices", "list", "claude-nobody"))
+
+    def test_recomputing_tells_what_it_came_to(self, dragoman):
+        said = dragoman("prices", "recompute", "--from", "2026-11-01", "--to", "2026-11-30T12:00:00Z", "--dry-run")
+        assert said.stdout == (
+            "0 of 0 requests would cost $0.000000, where they cost $0.000000; of 0 the cost is not known.\n"
+        )
+
+    @pytest.mark.parametrize("time", ["2026-13-01", "2026-11-01T10:00", "yesterday", "9999-12-31T23:59:59-23:00"])
+    def test_a_time_without_a_zone_is_refused_with_an_example(self, dragoman, time):
+        said = dragoman("prices", "recompute", "--from", time, "--to", "2026-11-30")
+        assert said.returncode == 2
+        assert "2026-11-29T12:00:00Z" in said.stderr
+
+    def test_what_cannot_be_reconciled_is_another_exit_status_than_a_difference(self, dragoman):
+        span = ("--from", "2026-11-01", "--to", "2026-11-02")
+        for variables, words in (
+            ({}, "ANTHROPIC_ADMIN_KEY"),
+            ({"ANTHROPIC_ADMIN_KEY": "sk-ant-admin01-x"}, "no connection"),
+        ):
+            said = dragoman("reconcile", *span, **variables)
+            assert said.returncode == 2
+            assert words in said.stderr
+            assert "Traceback" not in said.stderr

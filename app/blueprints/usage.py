@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,6 +22,8 @@ from app.storage import usage, validation
 from app.storage.usage import FIELDS, GROUPS, INTERVALS, MOST_BUCKETS, SUMS, Filter, Sums
 
 blueprint = Blueprint("usage", __name__)
+_MOST_GROUPS, _MOST_SERIES = 1_000, 20
+_MOST_BUCKETS_OF_SERIES = 400
 _ROWS_AT_MOST = 200
 _ROWS_OF_CSV = 1_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -54,8 +57,8 @@ _STATES = ("exact", "estimated", "unknown")
 @endpoint(
     "admin",
     "What was used",
-    description="Sums over a span of time, the largest group first. By user and tag there are input and output tokens "
-    "alone, and of those requests that told one.",
+    description=f"Sums over a span of time, the largest group first: at most {_MOST_GROUPS:,}, and with the name null "
+    "all others together. By user and tag there are input and output tokens alone, of those requests that told one.",
     answers={200: UsageTotalsSchema},
     query={**_RANGE, **_BY, **_OF_SUMS},
 )
@@ -66,19 +69,35 @@ def totals() -> Response:
     _check_sums(by, chosen)
     _entered()
     edges = [_ms(begin), _ms(end)]
-    found = {name: sums for (_, name), sums in usage.sums(this_app(), edges, by, chosen).items()}
-    largest = sorted(found.items(), key=lambda group: (-group[1]["cost_micros"], -group[1]["requests"], group[0]))
-    groups = [{"name": name, **sums} for name, sums in largest] if by else []
+    groups: list[dict[str, Any]] = []
+    if by is None:
+        total = _together(usage.sums(this_app(), edges, None, chosen).values())
+    else:
+        found = {name: sums for (_, name), sums in usage.sums(this_app(), edges, by, chosen, most=_MOST_GROUPS).items()}
+        total = _together(found.values())
+        if len(found) == _MOST_GROUPS:  # there may be more
+            total = _together(usage.sums(this_app(), edges, by, chosen).values())
+        groups += _named(found, total)
     told = {"object": "usage.totals", "from": _told(begin), "to": _told(end), "by": by}
-    return _json({**told, "total": _together(found.values()), "data": groups})
+    return _json({**told, "total": total, "data": groups})
+
+
+def _named(found: Mapping[str, Sums], total: Sums) -> Iterator[dict[str, Any]]:
+    """And all others together, without a name."""
+    for name, sums in found.items():
+        yield {"name": name, **sums}
+    known = _together(found.values())
+    if known != total and (others := {name: total[name] - known[name] for name in SUMS})["requests"] > 0:
+        yield {"name": None, **others}
 
 
 @blueprint.get("/usage/series")
 @endpoint(
     "admin",
     "What was used, over time",
-    description=f"Sums of each hour, day, week or month of a time zone; at most {MOST_BUCKETS:,} of them. With `by`, "
-    "what is nothing is left out.",
+    description=f"Sums of each hour, day, week or month of a time zone; at most {MOST_BUCKETS:,} of them. With `by` at "
+    f"most {_MOST_BUCKETS_OF_SERIES}, of the {_MOST_SERIES} groups that cost most and, with the name null, of all "
+    "others together; what is nothing is left out.",
     answers={200: UsageSeriesSchema},
     query={
         **_RANGE,
@@ -95,21 +114,30 @@ def series() -> Response:
     _check_sums(by, chosen)
     interval: Any = _choice("interval", INTERVALS) or "day"
     edges = usage.edges(begin, end, interval, zone)
-    if len(edges) - 1 > MOST_BUCKETS:
+    most = MOST_BUCKETS if by is None else _MOST_BUCKETS_OF_SERIES
+    if len(edges) - 1 > most:
         raise InvalidRequest(
-            f"From and to are more than {MOST_BUCKETS:,} times one {interval} apart; ask for less, or for longer ones.",
+            f"From and to are more than {most:,} times one {interval} apart; ask for less, or for longer ones.",
             param="interval",
             code="invalid_value",
         )
     _entered()
-    found = usage.sums(this_app(), edges, by, chosen)
-    if by is None:
-        found = {(number, ""): found.get((number, ""), dict.fromkeys(SUMS, 0)) for number in range(len(edges) - 1)}
+    found: dict[int, dict[str, Sums]] = {}
+    names = set()
+    if by is not None:
+        for (number, name), sums in sorted(usage.sums(this_app(), edges, by, chosen, most=_MOST_SERIES).items()):
+            found.setdefault(number, {})[name] = sums
+            names.add(name)
+    whole: Mapping[tuple[int, str], Sums] = {}
+    if by is None or len(names) == _MOST_SERIES:  # there may be more
+        whole = usage.sums(this_app(), edges, by, chosen)
+    data: list[dict[str, Any]] = []
+    for number, (start, stop) in enumerate(pairwise(edges)):
+        of_it = found.get(number, {})
+        total = whole.get((number, "")) or _together(of_it.values())
+        groups = [total] if by is None else _named(of_it, total)
+        data += [{"start": _told_ms(start), "end": _told_ms(stop), **group} for group in groups]
     told = {"object": "usage.series", "from": _told(begin), "to": _told(end), "interval": interval, "tz": str(zone)}
-    data = [
-        {"start": _told_ms(edges[number]), "end": _told_ms(edges[number + 1]), **({"name": name} if by else {}), **sums}
-        for (number, name), sums in sorted(found.items())
-    ]
     return _json({**told, "by": by, "data": data})
 
 

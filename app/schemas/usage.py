@@ -24,7 +24,10 @@ class SumsSchema(_TokensSchema):
 
 
 class GroupSchema(SumsSchema):
-    name = fields.String(metadata={"description": "Of the key (its id), model, connection, ending, user or tag"})
+    name = fields.String(
+        allow_none=True,
+        metadata={"description": "Of the key (its id), model, connection, ending, user or tag; null: all others"},
+    )
 
 
 class UsageTotalsSchema(Schema):

@@ -5,7 +5,6 @@ Whole hours are read from the roll-ups, what an edge cuts off an hour from the r
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -14,7 +13,20 @@ from typing import Any, Literal
 
 import orjson
 from flask import Flask
-from sqlalchemy import ColumnElement, Select, case, func, literal, select
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    case,
+    column,
+    func,
+    literal,
+    select,
+    union_all,
+    values,
+)
 from sqlalchemy.orm import Session
 
 from app.money.reconcile import Booked
@@ -97,62 +109,113 @@ def _ms(at: datetime) -> int:
     return round(at.timestamp() * 1000)
 
 
-def sums(app: Flask, edges: Sequence[int], by: str | None, filter: Filter) -> dict[tuple[int, str], Sums]:
-    """By the number of the bucket between two edges, and by what `by` names ("" without), its sums. Users and tags have
-    fewer of them."""
+def sums(
+    app: Flask, edges: Sequence[int], by: str | None, filter: Filter, *, most: int = 0
+) -> dict[tuple[int, str], Sums]:
+    """By the number of the bucket between two edges, and by what `by` names, its sums: of the `most` names that cost
+    most over all buckets, or with 0 of all together ("") that have one. Users and tags have fewer sums."""
     days = app.extensions["dragoman"].settings.ledger_retention_days
     kept_from = datetime.now(UTC).timestamp() * 1000 - days * 24 * HOUR_MS if days else 0
-    return database.read(app, lambda session: _sums(session, edges, by, filter, kept_from))
+
+    def work(session: Session) -> dict[tuple[int, str], Sums]:
+        ends = [edges[0], edges[-1]]
+        names = None
+        if most:
+            found = _sums(session, ends, by, filter, kept_from, most=most)
+            if len(edges) == 2:
+                return found
+            names = [name for _, name in found]
+        return _sums(session, edges, by, filter, kept_from, names=names)
+
+    return database.read(app, work)
 
 
 def _sums(
-    session: Session, edges: Sequence[int], by: str | None, filter: Filter, kept_from: float
+    session: Session,
+    edges: Sequence[int],
+    by: str | None,
+    filter: Filter,
+    kept_from: float,
+    *,
+    most: int = 0,
+    names: Sequence[str] | None = None,
 ) -> dict[tuple[int, str], Sums]:
-    """An hour whose rows are not kept any more counts where it begins."""
-    found: dict[tuple[int, str], Sums] = {}
+    """By name where `most` or `names` are given, the largest first. An hour whose rows are not kept any more counts
+    where it begins."""
     cut = {edge // HOUR_MS for edge in edges if edge % HOUR_MS and edge // HOUR_MS * HOUR_MS >= kept_from}
-    first, last = -(-edges[0] // HOUR_MS), -(-edges[-1] // HOUR_MS)
-    if edges[-1] // HOUR_MS in cut:
-        last = edges[-1] // HOUR_MS
-    whole = _of_hours(first, last, by, filter, by_hour=len(edges) > 2)
-    for hour, name, *values in session.execute(whole):
-        if hour not in cut:
-            _add(found, (_bucket(edges, hour * HOUR_MS), name), values)
-    for hour in sorted(cut):
-        inner = [edge for edge in edges if hour * HOUR_MS < edge < (hour + 1) * HOUR_MS]
-        bounds = [hour * HOUR_MS, *inner, (hour + 1) * HOUR_MS]
-        for begin, end in pairwise(bounds):
-            if edges[0] <= begin and end <= edges[-1]:
-                for _, name, *values in session.execute(_of_rows(begin, end, by, filter)):
-                    _add(found, (_bucket(edges, begin), name), values)
-    return found
+    hours: list[tuple[int, int, int]] = []
+    rows: list[tuple[int, str, str]] = []
+    for bucket, (begin, end) in enumerate(pairwise(edges)):
+        first, last = -(-begin // HOUR_MS), -(-end // HOUR_MS)
+        if begin // HOUR_MS in cut:
+            rows.append((bucket, id_at(begin), id_at(min(end, first * HOUR_MS))))
+        if end // HOUR_MS in cut and end // HOUR_MS >= first:
+            last = end // HOUR_MS
+            rows.append((bucket, id_at(last * HOUR_MS), id_at(end)))
+        if first < last:
+            hours.append((bucket, first, last))
+    is_split = bool(most) or names is not None
+    selects = [
+        *([_of_hours(hours, by, filter, is_split, names)] if hours else []),
+        *([_of_rows(rows, by, filter, is_split, names)] if rows else []),
+    ]
+    if not selects:
+        return {}
+    parts = union_all(*selects).subquery()
+    of_bucket, of_name, *columns = parts.c
+    summed = {each: func.sum(column).label(each) for each, column in zip(SUMS, columns, strict=True)}
+    chosen = select(of_bucket, of_name, *summed.values()).group_by(of_bucket, of_name)
+    if most:
+        chosen = chosen.order_by(summed["cost_micros"].desc(), summed["requests"].desc(), of_name).limit(most)
+    return {
+        (number, of): {name: int(value or 0) for name, value in zip(SUMS, told, strict=True)}
+        for number, of, *told in session.execute(chosen)
+        if told[0]
+    }
 
 
-def _bucket(edges: Sequence[int], at: int) -> int:
-    return min(bisect_right(edges, at), len(edges) - 1) - 1
-
-
-def _add(found: dict[tuple[int, str], Sums], key: tuple[int, str], values: Sequence[int | None]) -> None:
-    known = found.setdefault(key, dict.fromkeys(SUMS, 0))
-    for name, value in zip(SUMS, values, strict=True):
-        known[name] += int(value or 0)
-
-
-def _of_hours(first: int, last: int, by: str | None, filter: Filter, *, by_hour: bool) -> Select[Any]:
-    """Rows of (hour, name, the sums)."""
+def _of_hours(
+    hours: Sequence[tuple[int, int, int]], by: str | None, filter: Filter, is_split: bool, names: Sequence[str] | None
+) -> Select[Any]:
+    """Rows of (bucket, name, the sums); `hours` are (bucket, the first, the one after the last)."""
     if by in _OF_USERS or filter.of(_OF_USERS):
         table: Any = UsageUserRow
-        values = [_of_a_user(name) for name in SUMS]
+        sums = [_of_a_user(name) for name in SUMS]
     else:
-        table = UsageKeyRow if by == "key" or filter.key is not None else UsageHourRow
-        values = [func.sum(getattr(table, name)) for name in SUMS]
-    hour = table.hour if by_hour else literal(first)
-    name = literal("") if by is None else getattr(table, _COLUMNS.get(by, by))
-    chosen = select(hour, name, *values).where(table.hour >= first, table.hour < last)
+        needs_key = filter.key is not None or (by == "key" and is_split)
+        table = UsageKeyRow if needs_key else UsageHourRow
+        sums = [func.sum(getattr(table, name)) for name in SUMS]
+    name: Any = getattr(table, _COLUMNS.get(by, by)) if by is not None and is_split else literal("")
+    if len(hours) == 1:
+        ((bucket, begin, end),) = hours
+        chosen = select(literal(bucket).label("bucket"), name.label("name"), *sums).where(
+            table.hour >= begin, table.hour < end
+        )
+        return _grouped(chosen, table, [name], filter, names)
+    spans = _spans("hours", Integer, hours)
+    chosen = select(spans.c.bucket, name.label("name"), *sums).where(
+        table.hour >= spans.c.begin, table.hour < spans.c.end
+    )
+    return _grouped(chosen, table, [spans.c.bucket, name], filter, names)
+
+
+def _spans(name: str, type: Any, spans: Sequence[tuple[Any, ...]]) -> CTE:
+    table = values(column("bucket", Integer), column("begin", type), column("end", type), name=f"{name}_of_buckets")
+    return table.data(list(spans)).cte(f"{name}_of_buckets")
+
+
+def _grouped(
+    chosen: Select[Any],
+    table: Any,
+    groups: Sequence[ColumnElement[Any]],
+    filter: Filter,
+    names: Sequence[str] | None,
+) -> Select[Any]:
     for field, value in filter.of(GROUPS).items():
         chosen = chosen.where(getattr(table, _COLUMNS.get(field, field)) == value)
-    groups = [*([table.hour] if by_hour else []), *([] if by is None else [name])]
-    return chosen.group_by(*groups) if groups else chosen
+    if names is not None:
+        chosen = chosen.where(groups[-1].in_(names))
+    return chosen.group_by(*groups)
 
 
 def _of_a_user(name: str) -> ColumnElement[int]:
@@ -161,7 +224,10 @@ def _of_a_user(name: str) -> ColumnElement[int]:
     return literal(0) if column is None else func.sum(column)
 
 
-def _of_rows(begin: int, end: int, by: str | None, filter: Filter) -> Select[Any]:
+def _of_rows(
+    rows: Sequence[tuple[int, str, str]], by: str | None, filter: Filter, is_split: bool, names: Sequence[str] | None
+) -> Select[Any]:
+    """The same; `rows` are (bucket, the first id, one after the last)."""
     row = RequestRow
     of_users = by in _OF_USERS or bool(filter.of(_OF_USERS))
     tokens: dict[str, Any] = {name: func.sum(getattr(row, name)) for name in TOKENS}
@@ -171,7 +237,7 @@ def _of_rows(begin: int, end: int, by: str | None, filter: Filter) -> Select[Any
             "input_tokens": func.sum(prompt),
             "output_tokens": tokens["output_tokens"],
         }
-    values: list[Any] = [
+    sums: list[Any] = [
         func.count(),
         func.sum(case((row.cost_micros.is_(None), 1), else_=0)),
         literal(0) if of_users else func.sum(case((row.cost_state == "estimated", 1), else_=0)),
@@ -179,13 +245,14 @@ def _of_rows(begin: int, end: int, by: str | None, filter: Filter) -> Select[Any
         func.sum(func.coalesce(row.cost_micros, 0)),
         literal(0) if of_users else func.sum(func.coalesce(row.saved_micros, 0)),
     ]
-    name: Any = literal("") if by is None else func.coalesce(getattr(row, _COLUMNS.get(by, by)), "")
-    chosen = select(literal(-1), name, *values).where(row.id >= id_at(begin), row.id < id_at(end))
-    for field, value in filter.of(GROUPS).items():
-        chosen = chosen.where(getattr(row, _COLUMNS.get(field, field)) == value)
+    spans = _spans("rows", String, rows)
+    name: Any = literal("")
+    if by is not None and is_split:
+        name = func.coalesce(getattr(row, _COLUMNS.get(by, by)), "")
+    chosen = select(spans.c.bucket, name.label("name"), *sums).where(row.id >= spans.c.begin, row.id < spans.c.end)
     if of_users:
         chosen = chosen.where(row.user_ref.is_not(None) | row.tag.is_not(None))
-    return chosen.group_by(name) if by is not None else chosen
+    return _grouped(chosen, row, [spans.c.bucket, name], filter, names)
 
 
 def page(

@@ -342,3 +342,48 @@ def test_a_client_key_sees_what_it_has_used(make_app: AppMaker, simulator: str) 
         assert told[span]["output_tokens"] == sum(a.json["usage"]["completion_tokens"] for a in asked)
     assert told["tz"] == "Europe/Vienna"
     assert client.get("/v1/usage").status_code == 401
+
+
+WHOLE = {"from": BEGIN.isoformat(), "to": (BEGIN + timedelta(days=DAYS)).isoformat()}
+
+
+def largest_key() -> str:
+    costs: dict[str, int] = defaultdict(int)
+    for entry in ENTRIES:
+        costs[entry.key_id] += entry.cost_micros or 0
+    return max(costs, key=costs.__getitem__)
+
+
+def test_of_more_groups_than_are_told_the_rest_stands_together(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.blueprints.usage._MOST_GROUPS", 1)
+    key = largest_key()
+    first, others = get(client, "totals", by="key", **WHOLE)["data"]
+    assert first == {"name": key, **expected([e for e in ENTRIES if e.key_id == key])}
+    assert others == {"name": None, **expected([e for e in ENTRIES if e.key_id != key])}
+
+
+def test_of_more_lines_than_a_series_has_the_rest_is_one(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.blueprints.usage._MOST_SERIES", 1)
+    key = largest_key()
+    data = get(client, "series", by="key", interval="day", **WHOLE)["data"]
+    assert {bucket["name"] for bucket in data} == {key, None}
+    for bucket in data:
+        day = within(datetime.fromisoformat(bucket.pop("start")), datetime.fromisoformat(bucket.pop("end")))
+        name = bucket.pop("name")
+        assert bucket == expected([e for e in day if (e.key_id == key) == (name is not None)])
+
+
+def test_a_series_of_groups_is_not_as_long_as_one_of_sums(client: FlaskClient) -> None:
+    end = (BEGIN + timedelta(hours=401)).isoformat()
+    query = {"from": BEGIN.isoformat(), "to": end, "interval": "hour"}
+    assert len(get(client, "series", **query)["data"]) == 402
+    answer: Any = client.get("/usage/series", query_string={**query, "by": "key"}, headers=ADMIN)
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, "interval")
+
+
+def test_part_of_an_hour_whose_rows_are_gone_is_nothing(client: FlaskClient) -> None:
+    at = datetime(2024, 3, 1, 10, 20, tzinfo=UTC)
+    told = get(client, "totals", by="model", **{"from": at.isoformat(), "to": (at + timedelta(minutes=9)).isoformat()})
+    assert (told["total"], told["data"]) == (expected([]), [])
