@@ -268,7 +268,9 @@ class TestBooks:
         prices = '{"house-model": {"from": "2026-12-01", "input": 0.5, "output": 2}}'
         said = dragoman("prices", "list", "claude-haiku-5-5", "house-model", MODEL_PRICES=prices)
         lines = [line.split() for line in said.stdout.splitlines()]
-        assert lines[0] == "MODEL FROM FOR INPUT WRITE 5M WRITE 1H READ OUTPUT VERSION".split()
+        assert lines[0] == [
+            *("MODEL", "FROM", "FOR", "INPUT", "WRITE", "5M", "WRITE", "1H", "READ", "OUTPUT", "VERSION")
+        ]
         assert lines[1][:5] == ["claude-haiku-5-5", "2026-10-07", "-", "0.1", "0.125"]
         assert lines[2][2:7] == ["prompt", ">", "100,000", "0.5", "0.625"]
         assert lines[3][:8] == ["house-model", "2026-12-01", "-", "0.5", "0.625", "1", "0.05", "2"]
