@@ -1,6 +1,6 @@
 """The WSGI entry point: `gunicorn wsgi:app` finds gunicorn.conf.py beside this file."""
 
-from app import create_app
+from app import create_app, pages
 from app.errors import ConfigError
 from app.settings import Settings
 
@@ -8,3 +8,4 @@ try:
     app = create_app(Settings.from_environment())
 except ConfigError as error:
     raise SystemExit(f"Error: {error}") from None
+pages.compile_templates(app)

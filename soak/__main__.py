@@ -298,9 +298,10 @@ class Soak:
         """Those who attack, and those whom it must not disturb, in processes of their own: neither waits for the other,
         nor for the clients."""
         url = self.gateway.url
-        straight = self.guests[1].simulator.url
+        straight = self.guests[1].simulator
+        told = [url, straight.url, str(straight.pid), str(self.options.workers)]
         return [
-            self._listen("soak.innocents", [url, straight, str(self.options.workers)], books.innocent),
+            self._listen("soak.innocents", told, books.innocent),
             self._listen("soak.attackers", [url, str(self.options.seed)], books.attack),
         ]
 

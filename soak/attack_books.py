@@ -21,8 +21,8 @@ OUTCOMES = ("answered", "refused", "cut", "left")
 @dataclass(frozen=True)
 class Gap:
     """Between two pieces of an innocent stream. Times are monotonic; `worker` is None for a stream that was read from
-    its simulator, without the gateway. `waited_s`: for how long the worker, or the reader, could have gone on and no
-    CPU was free."""
+    its simulator, without the gateway. `waited_s`: for how long the worker, the simulator or the reader, whichever
+    waited longest, could have gone on and no CPU was free."""
 
     began: float
     ended: float

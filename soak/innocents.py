@@ -1,4 +1,6 @@
-"""A process of its own, which reads paced streams and does nothing else: python -m soak.innocents GATEWAY SIMULATOR
+"""A process of its own, which reads paced streams and does nothing else.
+
+python -m soak.innocents GATEWAY SIMULATOR PID-OF-THE-SIMULATOR WORKERS
 
 It tells, a line of JSON each, the longest gap of each stream in each quarter of a second, and what broke off. It ends
 with its standard input. Streams through the gateway are spread over its workers; one more comes straight from the
@@ -63,10 +65,11 @@ class Gaps:
         return list({max(gaps, key=lambda gap: gap.ms), max(gaps, key=lambda gap: gap.own_ms)}) if gaps else []
 
 
-def waits_s(worker: int | None) -> tuple[float, ...]:
-    """For how long the worker, and this process, could have run and no CPU was free."""
+def waits_s(worker: int | None, simulator: int) -> tuple[float, ...]:
+    """For how long the worker, the simulator that writes the stream and this process could have run and no CPU was
+    free."""
     found = []
-    for process in (worker, "self"):
+    for process in (worker, simulator, "self"):
         wait_s = 0.0
         with contextlib.suppress(OSError):  # it is gone, or this kernel does not tell
             wait_s = int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
@@ -75,9 +78,10 @@ def waits_s(worker: int | None) -> tuple[float, ...]:
 
 
 class Innocents:
-    def __init__(self, gateway: str, simulator: str, workers: int) -> None:
+    def __init__(self, gateway: str, simulator: str, simulator_pid: int, workers: int) -> None:
         self._gateway = gateway
         self._simulator = simulator
+        self._simulator_pid = simulator_pid
         self._workers = workers
         self._streams = 2 * workers
         self._reading: Counter[int | None] = Counter()
@@ -143,7 +147,7 @@ class Innocents:
                     broke = tail[-400:].decode(errors="replace")
                     break
                 if b"data: {" in data:
-                    tell(*map(asdict, gaps.piece(now, waits_s(worker))))
+                    tell(*map(asdict, gaps.piece(now, waits_s(worker, self._simulator_pid))))
                 if b"data: [DONE]" in tail or b"message_stop" in tail:
                     broke = ""
                     break
@@ -152,7 +156,7 @@ class Innocents:
             broke = repr(error)
         except asyncio.CancelledError:
             if gaps.has_begun:  # it may stand still just now
-                tell(*map(asdict, gaps.piece(time.monotonic(), waits_s(worker))))
+                tell(*map(asdict, gaps.piece(time.monotonic(), waits_s(worker, self._simulator_pid))))
             raise
         finally:
             tell(*map(asdict, gaps.rest(time.monotonic())))
@@ -189,8 +193,8 @@ async def until_stdin_ends(work: asyncio.Task[None]) -> None:
     loop.remove_reader(0)
 
 
-async def main(gateway: str, simulator: str, workers: str) -> None:
-    run = Innocents(gateway, simulator, int(workers)).run()
+async def main(gateway: str, simulator: str, simulator_pid: str, workers: str) -> None:
+    run = Innocents(gateway, simulator, int(simulator_pid), int(workers)).run()
     await until_stdin_ends(asyncio.ensure_future(run))
 
 

@@ -79,6 +79,11 @@ class Simulator:
             raise Unfit(f"{self.name} does not start")
         self._process = process  # not before it is up: it would be killed while it starts
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.name} is down"
+        return self._process.pid
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()

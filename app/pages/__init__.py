@@ -10,3 +10,9 @@ def register(app: Flask) -> None:
 
     for module in (words, docs, setup, login, overview, configuration, keys, history, audit, account):
         app.register_blueprint(module.blueprint)
+
+
+def compile_templates(app: Flask) -> None:
+    """Before anybody is served: the first who asked for a page would hold others up for as long as that takes."""
+    for name in app.jinja_env.list_templates():
+        app.jinja_env.get_template(name)

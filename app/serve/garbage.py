@@ -16,7 +16,8 @@ _EVERY_S = 30.0
 _AT_THE_LATEST_S = 600.0
 """By then much that is held is held by circles, or by what stays."""
 _FEW_BLOCKS = 150_000
-"""Of memory, more than there were at rest: to look through them takes up to 30 ms."""
+"""Of memory, more than there were the last time: to look through them takes up to 30 ms."""
+_LONG_S = 0.015
 
 
 def begin() -> None:
@@ -38,6 +39,11 @@ class Collecting:
     def __call__(self) -> None:
         since_s = time.monotonic() - self._done_at
         is_quiet = sys.getallocatedblocks() - self._at_rest < _FEW_BLOCKS
-        if since_s >= (_EVERY_S if is_quiet else _AT_THE_LATEST_S):
-            gc.collect()
-            self._done_at = time.monotonic()
+        if since_s < (_EVERY_S if is_quiet else _AT_THE_LATEST_S):
+            return
+        began_s = time.thread_time()
+        gc.collect()
+        if time.thread_time() - began_s > _LONG_S:  # so much is left that it has come to stay, as what libraries keep
+            gc.freeze()
+        self._at_rest = sys.getallocatedblocks()
+        self._done_at = time.monotonic()

@@ -57,29 +57,29 @@ def text_block(text: str) -> Block:
 
 def to_text_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
     """Blocks of a system or developer message, which may hold text only; blank ones are left out."""
-    return _without_blanks(_to_blocks(content, param, _SYSTEM_PARTS, "in this role's messages", notes))
+    return _without_blanks(_to_blocks(content, param, _SYSTEM_PARTS, "in this role's messages", notes), notes.pause)
 
 
 def to_assistant_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
     """Blocks of an assistant's content: text, refusals, and what Claude itself once wrote."""
-    return _without_blanks(_to_blocks(content, param, _ASSISTANT_PARTS, "in an assistant message", notes))
+    return _without_blanks(_to_blocks(content, param, _ASSISTANT_PARTS, "in an assistant message", notes), notes.pause)
 
 
 def to_user_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
     """Blocks of a user message; blank texts are left out."""
-    return _without_blanks(_to_blocks(content, param, _USER_PARTS, "in a user message", notes))
+    return _without_blanks(_to_blocks(content, param, _USER_PARTS, "in a user message", notes), notes.pause)
 
 
 def to_result_blocks(content: Any, param: str, notes: Notes) -> list[Block]:
     """Blocks within a tool result; blank texts are left out."""
-    return _without_blanks(_to_blocks(content, param, _RESULT_PARTS, "in a tool message", notes))
+    return _without_blanks(_to_blocks(content, param, _RESULT_PARTS, "in a tool message", notes), notes.pause)
 
 
-def _without_blanks(blocks: list[Block]) -> list[Block]:
+def _without_blanks(blocks: list[Block], pause: Pause) -> list[Block]:
     """The breakpoint of a block that is left out moves to the one before it."""
     kept: list[Block] = []
     marked: list[Block] = []
-    for block in blocks:
+    for block in paced(blocks, pause):
         if block["type"] != "text" or not is_blank(block["text"]):
             kept.append(block)
             marked = [block] if takes_breakpoint(block) else marked

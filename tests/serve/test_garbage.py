@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+    thread_time = staticmethod(time.thread_time)
 
 
 @pytest.fixture
@@ -84,3 +87,15 @@ def test_a_moment_in_which_much_is_held_is_let_pass_but_not_for_ever(clock: Cloc
     collect()
     assert circle() is None
     assert len(kept) == 200_000
+
+
+def test_what_has_come_to_stay_is_not_looked_through_again(clock: Clock, circle: weakref.ref[Circle]) -> None:
+    collect = garbage.Collecting()
+    kept = [[n] for n in range(500_000)]
+    before = gc.get_freeze_count()
+    clock.now += 601
+    collect()
+    try:
+        assert gc.get_freeze_count() > before + len(kept)
+    finally:
+        gc.unfreeze()

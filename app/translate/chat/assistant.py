@@ -14,6 +14,7 @@ from app.translate.chat import memory
 from app.translate.content import Block, control_of, is_blank, text_block, to_assistant_blocks
 from app.translate.native import note_betas
 from app.translate.notes import Notes
+from app.translate.pause import paced
 from app.translate.thinking import interleaved, is_thinking, returned_thinking, without_thinking
 from app.translate.tools import CallIds, ToolNames, is_upstream_name, to_tool_input
 
@@ -73,12 +74,16 @@ class AssistantTurns:
                 )
             )
         seen = self._with_calls(seen, calls, f"{path}.tool_calls")
+        self._notes.pause()
         blocks = self._exact(message, i, seen) or self._of_what_is_seen(message, path, seen)
-        if not self._history.replays_thinking or all(is_thinking(block) for block in blocks):
+        if not self._history.replays_thinking or all(map(is_thinking, paced(blocks, self._notes.pause))):
             blocks = without_thinking(blocks)  # thinking alone is no message
+        self._notes.pause()
         turn = AssistantTurn([i], [self._with_id(block, i, j) for j, block in enumerate(blocks)], told=blocks)
+        self._notes.pause()
         asked = [block["id"] for block in blocks if block["type"] == "tool_use"]
         sent = [block["id"] for block in turn.blocks if block["type"] == "tool_use"]
+        self._notes.pause()
         turn.calls = [(str(client_id or ""), upstream_id) for client_id, upstream_id in zip(asked, sent, strict=True)]
         control = control_of(message, path, self._notes)
         last = next((n for n in reversed(range(len(turn.blocks))) if not is_thinking(turn.blocks[n])), None)
@@ -98,7 +103,7 @@ class AssistantTurns:
     def _with_calls(self, seen: list[Block], calls: list[Any], path: str) -> list[Block]:
         """The calls of the content and those of `tool_calls`: what stands in both (by its id) is one. LangChain writes
         it twice, and knows its arguments in `tool_calls` alone when it was streamed."""
-        if not calls and not any(block["type"] == "tool_use" for block in seen):
+        if not calls and not any(block["type"] == "tool_use" for block in paced(seen, self._notes.pause)):
             return seen
         uses = []
         for j, call in enumerate(calls):

@@ -14,7 +14,7 @@ from app.translate import exact_json
 from app.translate.accumulate import PARTIAL_JSON
 from app.translate.json_schema import with_known_names
 from app.translate.native import IN_ASSISTANT, is_well_formed
-from app.translate.pause import Pause, no_pause
+from app.translate.pause import Pause, no_pause, paced
 from app.translate.thinking import is_thinking, returned_thinking, stands_surely
 
 Block = dict[str, Any]
@@ -36,8 +36,7 @@ def remembered_names(messages: Any, user: str, family: str, pause: Pause = no_pa
         if not isinstance(message, dict):
             continue
         if message.get("role") == "assistant":
-            name = _name(call_ids(message), visible_text(message.get("content")), told.digest())
-            pause()  # one message may have a hundred thousand parts
+            name = _name(call_ids(message, pause), visible_text(message.get("content"), pause), told.digest())
             if name is not None and not _brings_all(message, family):
                 names[i] = name
         told.add(message)
@@ -80,22 +79,24 @@ def _is_same_call(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
     return one[0] == other[0] and bool(with_known_names(one[1]) == with_known_names(other[1]))
 
 
-def visible_text(content: Any) -> str:
-    """The text of a message's content, in whichever form."""
+def visible_text(content: Any, pause: Pause = no_pause) -> str:
+    """The text of a message's content, in whichever form. One message may have a hundred thousand parts."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         return ""
-    texts = (part if isinstance(part, str) else part.get("text") for part in content if isinstance(part, str | dict))
+    parts = (part for part in paced(content, pause) if isinstance(part, str | dict))
+    texts = (part if isinstance(part, str) else part.get("text") for part in parts)
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def call_ids(message: Mapping[str, Any]) -> list[str]:
+def call_ids(message: Mapping[str, Any], pause: Pause = no_pause) -> list[str]:
     """Each once, of the calls in its content, as Anthropic has them, and in `tool_calls`."""
     content, calls = message.get("content"), message.get("tool_calls")
     if isinstance(content, str) and not calls:
         return []
-    told = [part for part in _objects(content) if part.get("type") == "tool_use"] + _objects(calls)
+    parts = paced(_objects(content), pause)
+    told = [part for part in parts if part.get("type") == "tool_use"] + _objects(calls)
     return list(dict.fromkeys(call["id"] for call in told if isinstance(call.get("id"), str)))
 
 
@@ -115,7 +116,8 @@ class _Told:
         role = message.get("role")
         if role in ("system", "developer"):
             return
-        told = (str(role), visible_text(message.get("content")).strip(), *call_ids(message))
+        text = visible_text(message.get("content"), self._pause).strip()
+        told = (str(role), text, *call_ids(message, self._pause))
         for text in told:
             self._update(text)
             self._hash.update(b"\0")
