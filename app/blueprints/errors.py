@@ -65,6 +65,8 @@ def _upstream_request_id(error: GatewayError) -> str | None:
 
 def from_http(error: HTTPException) -> GatewayError:
     """Flask's and Werkzeug's own errors in our words."""
+    # The request holds the error, and the frames of both the request: a circle for each 404.
+    error.__traceback__ = error.__context__ = None
     status = error.code or 500
     url = f"{request.method} {request.path[:100]}"
     if request.url_rule is None:

@@ -13,7 +13,9 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
+from typing import Any
 
 from flask import Flask
 from sqlalchemy import bindparam, delete, func, select
@@ -42,6 +44,14 @@ _LOOK_UP = select(RememberedAnswerRow.name, RememberedAnswerRow.blocks).where(
     RememberedAnswerRow.name.in_(bindparam("names", expanding=True)),
     RememberedAnswerRow.expires_at > bindparam("now"),
 )
+
+
+@cache
+def _upsert(dialect: str) -> Any:
+    """Made once: each would leave circles behind. Each dialect takes megabytes, and only one of them is used."""
+    insert = import_module(f"sqlalchemy.dialects.{dialect}").insert(RememberedAnswerRow.__table__)
+    newer = {column: insert.excluded[column] for column in ("blocks", "size", "expires_at")}
+    return insert.on_conflict_do_update(index_elements=["name"], set_=newer)
 
 
 @dataclass(frozen=True)
@@ -107,12 +117,7 @@ class RememberedAnswers:
             self._swept_at = time.monotonic()
 
         def work(session: Session) -> None:
-            # Each dialect takes megabytes, and only one of them is used.
-            dialect = import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}")
-            for row in rows:
-                insert = dialect.insert(RememberedAnswerRow).values(**row)
-                newer = {column: insert.excluded[column] for column in ("blocks", "size", "expires_at")}
-                session.execute(insert.on_conflict_do_update(index_elements=["name"], set_=newer))
+            session.execute(_upsert(session.get_bind().dialect.name), rows)
             if sweeps:
                 sweep(session, int(time.time()))
 
