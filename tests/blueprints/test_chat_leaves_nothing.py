@@ -55,7 +55,12 @@ def alive() -> collections.Counter[str]:
 
 
 ASKED: dict[str, dict[str, Any]] = {
-    "an answer that is remembered": {"model": "claude-opus-4-6", "reasoning_effort": "low", "max_tokens": 5000},
+    "an answer that is remembered": {
+        "model": "claude-opus-4-6",
+        "reasoning_effort": "low",
+        "max_tokens": 5000,
+        "stream": True,
+    },
     "a stream": {"model": "sim-text", "stream": True},
     "a refusal of Anthropic's": {"model": "sim-error-400"},
     "a stream that is cut": {"model": "sim-cut-6", "stream": True},
