@@ -1,7 +1,7 @@
 """When a process looks for circles among all that it holds.
 
 Python does so by itself whenever a quarter more has come to live long, which a large request makes happen while it is
-worked on and all of it is there: the full collection took 50 to 160 ms, in which nobody else had a turn. Young objects
+worked on and all of it is there: a full collection took up to 95 ms, in which nobody else had a turn. Young objects
 are looked through as ever; the old ones in a quiet moment.
 """
 
