@@ -13,7 +13,8 @@ import orjson
 from app.translate.pause import Pause, no_pause, paced
 
 _LONG = 19
-_LONG_NUMBER = re.compile(rf"(?<!\d)\d{{{_LONG}}}")
+_ANY_DIGIT = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * _LONG
 _LOOKED_AT_ONCE = 1024 * 1024
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -31,8 +32,8 @@ def loads(text: str, pause: Pause = no_pause) -> Any:
     raw = text.encode()
     pause()
     value = orjson.loads(raw)
-    for start in paced(range(0, len(text), _LOOKED_AT_ONCE), pause):
-        if _LONG_NUMBER.search(text, start, start + _LOOKED_AT_ONCE + _LONG):
+    for start in paced(range(0, len(raw), _LOOKED_AT_ONCE), pause):
+        if _LONG_NUMBER in raw[start : start + _LOOKED_AT_ONCE + _LONG].translate(_ANY_DIGIT):
             with contextlib.suppress(RecursionError):
                 return json.loads(text)
     return value

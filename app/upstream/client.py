@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import anthropic
 import gevent
 import httpx2
 import orjson
@@ -27,8 +25,9 @@ from app.translate.translation import Translation
 from app.turns import give_turn
 from app.upstream.dispatch import Dispatch
 from app.upstream.events import Event, EventParser, InvalidEvent
+from app.upstream.heads import Heads, headers_of
 from app.upstream.health import OF_THE_ACCOUNT, Health, may_succeed_elsewhere
-from app.upstream.transport import BODY, Body, Transport
+from app.upstream.transport import Response, Transport
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,32 +47,26 @@ class Limits:
     first_event_s: float
     idle_s: float
 
+    @property
+    def longest_s(self) -> float:
+        """Of one read: that of all reads until the first event is gevent's, and between events Reply's."""
+        return max(self.first_event_s, self.idle_s)
+
 
 class FirstEventTimeout(BaseException):
-    """Thrown into the wait for the first event; not an Exception, so that the SDK does not take it for its own."""
+    """Thrown into the wait for the first event; not an Exception, so that nobody takes it for a failure of his own."""
 
 
 class UpstreamClient:
-    """The SDK's client of one connection. Its authentication, exceptions and time-outs are used, its models are not:
-    answers are read as raw bytes, since typed events cost more and mislabel what is new."""
+    """Of one connection. What is sent is what the SDK would send, and its models are not used: answers are read as raw
+    bytes, since typed events cost more and mislabel what is new."""
 
     def __init__(self, connection: Connection, transport: Transport, health: Health | None = None) -> None:
         self.connection = connection
         self.health = health or Health()
         self.transport = transport
         self._secrets = [connection.key, *(value for value in connection.headers.values() if len(value) >= 4)]
-        self._sdk = anthropic.Anthropic(
-            api_key=connection.key,
-            base_url=connection.base_url,
-            max_retries=0,
-            default_headers=_headers_of(connection),
-            http_client=httpx2.Client(
-                transport=transport, trust_env=False, follow_redirects=False, cookies=_no_cookies()
-            ),
-            open_telemetry=False,
-        )
-        self._sent = httpx2.Request("POST", connection.base_url)
-        """What a running answer holds of its request: not the body, which may be of many megabytes."""
+        self._heads = Heads(connection, transport)
 
     def send(
         self, translation: Translation, *, stream: bool, limits: Limits, dispatch: Dispatch | None = None
@@ -86,30 +79,21 @@ class UpstreamClient:
         dispatch = dispatch or Dispatch(self.connection, model)
         body = exact_json.dumps({**translation.body, "stream": True} if stream else translation.body)
         give_turn()
-        headers = self._request_headers(translation)
 
         def exchange() -> Reply:
-            posted = self._sdk.post(
-                "/v1/messages",
-                cast_to=httpx2.Response,
-                content=body,
-                options={"headers": headers, "timeout": _sdk_timeout(limits)},
-                stream=True,
-                stream_cls=anthropic.Stream[Any],
-            )
-            response = cast(httpx2.Response, posted)
+            head = self._heads.post("/v1/messages", self._request_headers(translation), limits.longest_s)
+            response = self._respond(head, body, limits, translation.reply.message_sources)
             reply = Reply(response, dispatch, translation, limits, self._secrets, self.health)
             try:
                 reply.begin(streamed=stream)
             except BaseException:
                 reply.close()
                 raise
-            response.request = self._sent
             return reply
 
         self.health.begin(model, time.monotonic(), len(body))
         try:
-            reply = self._bounded(exchange, limits.first_event_s, translation.reply.message_sources)
+            reply = self._bounded(exchange, limits.first_event_s)
         except UpstreamError as error:
             dispatch.fail(error)
             if may_succeed_elsewhere(error):
@@ -131,7 +115,7 @@ class UpstreamClient:
 
     def preview(self, translation: Translation, *, stream: bool) -> dict[str, Any]:
         """The request that send() would make; secrets are left out of the headers."""
-        standing = {name: value for name, value in _headers_of(self.connection).items() if isinstance(value, str)}
+        standing = {name: value for name, value in headers_of(self.connection).items() if isinstance(value, str)}
         secret = {"x-api-key", "authorization", *(name.lower() for name in self.connection.headers)} - {BETA_HEADER}
         shown = {name: "…" if name in secret else value for name, value in standing.items()}
         if self.connection.auth == "bearer":
@@ -145,42 +129,54 @@ class UpstreamClient:
 
     def get(self, path: str, *, timeout_s: float, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The JSON object of a GET."""
+        limits = Limits(timeout_s, timeout_s)
 
         def exchange() -> dict[str, Any]:
-            options: Any = {"timeout": _sdk_timeout(Limits(timeout_s, timeout_s)), "params": dict(params or {})}
-            response = self._sdk.get(path, cast_to=httpx2.Response, options=options)
-            return _json_object(response.content)
+            response = self._respond(self._heads.get(path, params or {}, timeout_s), None, limits, ())
+            try:
+                return _json_object(response.read_all())
+            finally:
+                response.close()
 
         try:
-            return self._bounded(exchange, timeout_s, ())
+            return self._bounded(exchange, timeout_s)
         except UpstreamError as error:
             if error.code in OF_THE_ACCOUNT:
                 self.health.failed("", error, time.monotonic())
             raise
 
-    def _bounded(self, exchange: Callable[[], T], timeout_s: float, sources: Sources) -> T:
+    def _respond(self, head: bytes, body: bytes | None, limits: Limits, sources: Sources) -> Response:
+        """With a status of success. Raises UpstreamError for others."""
+        connect_s = min(CONNECT_TIMEOUT_S, limits.first_event_s)
+        response = self.transport.send(head, body, connect_s=connect_s, read_s=limits.longest_s)
+        if 200 <= response.status < 300:
+            return response
+        try:
+            raise self._status_error(response, sources)
+        finally:
+            response.close()
+
+    def _bounded(self, exchange: Callable[[], T], timeout_s: float) -> T:
         timeout = gevent.Timeout(timeout_s, FirstEventTimeout)
         try:
             with timeout:
                 return exchange()
         except FirstEventTimeout:
             raise _timed_out(timeout_s) from None
-        except anthropic.APIStatusError as error:
-            raise self._status_error(error, sources) from error
-        except anthropic.APITimeoutError as error:
-            if isinstance(error.__cause__, httpx2.ConnectTimeout):
-                raise self._unreachable(error) from error
+        except httpx2.ConnectTimeout as error:
+            raise self._unreachable(error) from error
+        except httpx2.TimeoutException as error:
             raise _timed_out(timeout_s) from error
-        except anthropic.APIConnectionError as error:
+        except httpx2.TransportError as error:
             raise self._unreachable(error) from error
 
-    def _status_error(self, error: anthropic.APIStatusError, sources: Sources) -> UpstreamError:
+    def _status_error(self, response: Response, sources: Sources) -> UpstreamError:
         body = None
-        with suppress(ValueError):  # an edge answers in HTML
-            body = orjson.loads(error.response.content)
-        headers = _lower_case(error.response.headers)
+        with suppress(ValueError, httpx2.TransportError):  # an edge answers in HTML, or breaks off
+            body = orjson.loads(response.read_all())
+        headers = response.headers
         made = to_upstream_error(
-            error.status_code,
+            response.status,
             body,
             headers,
             message_sources=sources,
@@ -196,7 +192,7 @@ class UpstreamClient:
 
     def _unreachable(self, error: Exception) -> UpstreamError:
         host = urllib.parse.urlsplit(self.connection.base_url).netloc
-        cause = scrubbed(str(error.__cause__ or error), self._secrets)
+        cause = scrubbed(str(error), self._secrets)
         return UpstreamError(
             f"Anthropic could not be reached at {host}: {cause}",
             status=502,
@@ -210,7 +206,7 @@ class Reply:
 
     def __init__(
         self,
-        response: httpx2.Response,
+        response: Response,
         dispatch: Dispatch,
         translation: Translation,
         limits: Limits,
@@ -221,11 +217,10 @@ class Reply:
         self.connection = dispatch.connection
         self.translation = translation
         self._health = health
-        self.headers = _lower_case(response.headers)
+        self.headers = response.headers
         self.is_streamed = True
         self.message: dict[str, Any] = {}
         self._response = response
-        self._body = cast(Body, response.extensions[BODY])
         self._limits = limits
         self._secrets = secrets
         self._has_begun = False
@@ -238,13 +233,13 @@ class Reply:
         self.is_streamed = streamed
         try:
             if not streamed:
-                self.message = _json_object(b"".join(iter(self._body.read, b"")))
+                self.message = _json_object(self._response.read_all())
                 if self.message.get("type") != "message":
                     raise self._told_error(self.message) or not_understood("it is no message")
                 self.dispatch.message = self.message
                 return
             while not self._first:
-                data = self._body.read()
+                data = self._response.read()
                 if not data:
                     raise self._told_error(_value_of(self._parser.rest)) or _cut_short()
                 self._first = [event for event in self._parsed(data) if event.get("type") != "ping"]
@@ -298,7 +293,7 @@ class Reply:
     def _read_within(self, seconds: float) -> list[Event]:
         """One read; [] when nothing came in time."""
         try:
-            data = self._body.read_within(min(seconds, self._limits.idle_s))
+            data = self._response.read_within(min(seconds, self._limits.idle_s))
         except httpx2.TransportError as error:
             raise _disconnected(error) from error
         return [] if data is None else self._parsed(data)
@@ -315,7 +310,7 @@ class Reply:
         """The end of the transfer coding follows the last event at once; read, it leaves the connection usable."""
         ends_at = time.monotonic() + _DRAINED_WITHIN_S
         with suppress(httpx2.TransportError):
-            while (left_s := ends_at - time.monotonic()) > 0 and self._body.read_within(left_s):
+            while (left_s := ends_at - time.monotonic()) > 0 and self._response.read_within(left_s):
                 pass
 
     def _told_error(self, value: Any) -> UpstreamError | None:
@@ -344,25 +339,6 @@ class Reply:
         self._response.close()
 
 
-def _no_cookies() -> CookieJar:
-    """The SDK's client serves all requests of a connection: what an upstream answers to one is not sent with others."""
-    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-
-
-def _headers_of(connection: Connection) -> Any:
-    """Of every request. The SDK sends its key as `Authorization: Bearer`, which is taken off where `x-api-key` goes."""
-    headers: dict[str, Any] = {"accept-encoding": "identity"}
-    if connection.auth == "x-api-key":
-        headers.update({"x-api-key": connection.key, "authorization": anthropic.omit})
-    return {**headers, **{name.lower(): value for name, value in connection.headers.items()}}
-
-
-def _sdk_timeout(limits: Limits) -> httpx2.Timeout:
-    """Of one read; that of all reads until the first event is gevent's, and between events Reply's."""
-    longest_s = max(limits.first_event_s, limits.idle_s)
-    return httpx2.Timeout(longest_s, connect=min(CONNECT_TIMEOUT_S, limits.first_event_s))
-
-
 class Understanding:
     """Around the reading of an answer: what is not as Anthropic documents it is the upstream's fault, not ours."""
 
@@ -385,10 +361,6 @@ def not_understood(what: str) -> UpstreamError:
         type="server_error",
         code="upstream_invalid_response",
     )
-
-
-def _lower_case(headers: httpx2.Headers) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
 
 
 def _value_of(raw: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""The SDK's HTTP transport, made for streams.
+"""The way to Anthropic, made for streams.
 
 urllib3 opens the connections, through proxies and TLS, as the settings say it; what goes over them is read and written
 here: a request is one write, and a read takes all that has arrived, costs one system call, and can be given up and
@@ -13,7 +13,6 @@ import time
 import urllib.parse
 import urllib.request
 import weakref
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -49,9 +48,6 @@ _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
 ]
-BODY = "dragoman_body"
-"""Extension of the response under which the Body stands: the client wraps the stream, and a wrapped generator cannot
-be taken up again after it was interrupted."""
 
 
 class Wire:
@@ -141,18 +137,31 @@ class Wire:
         self._connection.close()
 
 
-class Body(httpx2.SyncByteStream):
-    """The response's body; the connection is used again if it was read to its end."""
+class Response:
+    """Its head is there. The connection is used again if the body was read to its end."""
 
     def __init__(
-        self, transport: Transport, wire: Wire, decoder: ResponseDecoder, start: bytes, timeout_s: Any
+        self, transport: Transport, wire: Wire, decoder: ResponseDecoder, start: bytes, timeout_s: float | None
     ) -> None:
         self._transport = transport
         self._wire: Wire | None = wire
         self._decoder = decoder
         self._start = start
-        self._timeout_s: float | None = timeout_s
+        self._timeout_s = timeout_s
         self._left = _MOST_OF_AN_ANSWER if decoder.status < 400 else _MOST_OF_AN_ERROR
+
+    @property
+    def status(self) -> int:
+        return self._decoder.status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By lower-case name."""
+        found: dict[str, str] = {}
+        for raw_name, raw in self._decoder.headers:
+            name, value = raw_name.decode().lower(), _decoded(raw)
+            found[name] = f"{found[name]}, {value}" if name in found else value
+        return found
 
     def read(self) -> bytes:
         """What has arrived, b"" at the end. Raises httpx2.TransportError."""
@@ -186,9 +195,9 @@ class Body(httpx2.SyncByteStream):
             raise httpx2.RemoteProtocolError("the answer is too large")
         return b""
 
-    def __iter__(self) -> Iterator[bytes]:
-        while data := self.read():
-            yield data
+    def read_all(self) -> bytes:
+        """The rest. Raises httpx2.TransportError."""
+        return b"".join(iter(self.read, b""))
 
     def close(self) -> None:
         wire, self._wire = self._wire, None
@@ -242,7 +251,7 @@ class WayOut:
         return urllib3.ProxyManager(address, proxy_headers=headers, **self._options)
 
 
-class Transport(httpx2.BaseTransport):
+class Transport:
     """To one base URL, over connections of its own that stay open for the next request."""
 
     def __init__(self, pool: urllib3.HTTPConnectionPool, proxy: urllib3.ProxyManager | None, scheme: str) -> None:
@@ -256,30 +265,31 @@ class Transport(httpx2.BaseTransport):
         self._is_closed = False
         weakref.finalize(self, _close_all, self._idle)
 
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
-        head, body = self._head_of(request), request.content
-        wire = self._take() or self._connect(timeouts.get("connect"))
+    def head(self, request: httpx2.Request) -> bytes:
+        """What `send` takes, of a request without a body. Raises httpx2.LocalProtocolError."""
+        target = str(request.url).encode() if self._forwards else request.url.raw_path
+        headers = [header for header in request.headers.raw if header[0].lower() != b"content-length"]
+        headers += self._proxy_headers if self._forwards else ()
+        lines = [request.method.encode() + b" " + target + b" HTTP/1.1", *(b"%b: %b" % header for header in headers)]
+        head = b"\r\n".join(lines) + b"\r\n"
+        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines):
+            raise httpx2.LocalProtocolError("a line of the request's head has a line break in it")
+        return head
+
+    def send(self, head: bytes, body: bytes | None, *, connect_s: float | None, read_s: float | None) -> Response:
+        """Raises httpx2.TransportError. Close what it answers."""
+        head += b"\r\n" if body is None else b"Content-Length: %d\r\n\r\n" % len(body)
+        wire = self._take() or self._connect(connect_s)
         try:
-            decoder, start = _exchange(wire, head, body, timeouts.get("read"))
+            decoder, start = _exchange(wire, head, body or b"", read_s)
         except _Stale:
             # The other side had closed it, or did in the moment in which it was taken: what it got, it did not look at.
             # The others may be as old.
             _close_all(self._idle)
-            wire = self._connect(timeouts.get("connect"))
-            decoder, start = _exchange(wire, head, body, timeouts.get("read"))
+            wire = self._connect(connect_s)
+            decoder, start = _exchange(wire, head, body or b"", read_s)
         wire.was_used = True
-        stream = Body(self, wire, decoder, start, timeouts.get("read"))
-        return httpx2.Response(decoder.status, headers=decoder.headers, stream=stream, extensions={BODY: stream})
-
-    def _head_of(self, request: httpx2.Request) -> bytes:
-        target = str(request.url).encode() if self._forwards else request.url.raw_path
-        headers = [*request.headers.raw, *(self._proxy_headers if self._forwards else ())]
-        lines = [request.method.encode() + b" " + target + b" HTTP/1.1", *(b"%b: %b" % header for header in headers)]
-        head = b"\r\n".join(lines) + b"\r\n\r\n"
-        if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
-            raise httpx2.LocalProtocolError("a line of the request's head has a line break in it")
-        return head
+        return Response(self, wire, decoder, start, read_s)
 
     def _take(self) -> Wire | None:
         while self._idle:
@@ -402,6 +412,13 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
     except OSError as error:
         raise ConfigError(f"SSL_CERT_FILE: {settings.ssl_cert_file} cannot be read as PEM ({error}).") from error
     return context
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _text(error: BaseException) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import httpx2
 import orjson
 import pytest
 
@@ -219,9 +218,7 @@ def test_while_an_answer_runs_the_body_of_its_request_is_held_once(make_app: App
     held = gc.get_objects()
     answer.close()
     chats = [each for each in held if isinstance(each, ChatRequest)]
-    posted = [each for each in held if isinstance(each, httpx2.Request) and each.method == "POST"]
     sent = [each for each in held if isinstance(each, Translation)]
     assert chats
     assert all(chat.asked == {} for chat in chats)
-    assert all(request.read() == b"" for request in posted)
     assert len({id(each.body["messages"]) for each in sent if "word word" in str(each.body)}) == 1
