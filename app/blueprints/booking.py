@@ -209,7 +209,8 @@ def _served(dispatch: Dispatch) -> str:
 
 def _clean(text: Any, longest: int) -> str:
     """Others choose it, and a database may take neither NUL nor half a character."""
-    return _CONTROL.sub("", str(text)[:longest]).encode("utf-8", "replace").decode()
+    some = str(text)[:longest]
+    return some if some.isascii() and some.isprintable() else _CONTROL.sub("", some).encode("utf-8", "replace").decode()
 
 
 def _message(dispatch: Dispatch) -> Message | None:

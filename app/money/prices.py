@@ -9,15 +9,17 @@ https://docs.anthropic.com/en/docs/about-claude/pricing
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 CLASSES = ("input", "write_5m", "write_1h", "read", "output")
 _STEP = 20
 _DEAREST = 10_000 * 10**6
+_NAMES_KEPT = 256
 _DATE_OF_A_SNAPSHOT = re.compile(r"-\d{8}$")
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 _OF_INPUT = {"write_5m": Decimal("1.25"), "write_1h": Decimal(2), "read": Decimal("0.1")}
@@ -91,6 +93,7 @@ class PriceList:
         self._rows = rows
         self._aliases = aliases
         self._overrides = overrides or {}
+        self._names = lru_cache(_NAMES_KEPT)(self._names_of)
 
     def overridden(self, overrides: Rows) -> PriceList:
         """An override is in force from its date on, whatever the list says."""
@@ -98,9 +101,8 @@ class PriceList:
 
     def price(self, model: str, at: datetime) -> Price | None:
         """What is in force at an instant, None where nothing is known."""
-        names = list(self._names(model))
         for rows in (self._overrides, self._rows):
-            for name in names:
+            for name in self._names(model):
                 found = _in_force(rows.get(name, ()), at)
                 if found is not None:
                     return found
@@ -110,12 +112,10 @@ class PriceList:
         """The name under which a model has rows, None where it has none."""
         return next((name for name in self._names(model) if name in self._overrides or name in self._rows), None)
 
-    def _names(self, model: str) -> Iterable[str]:
+    def _names_of(self, model: str) -> Sequence[str]:
         undated = _DATE_OF_A_SNAPSHOT.sub("", model)
-        for name in dict.fromkeys((model, undated)):
-            yield name
-            if name in self._aliases:
-                yield self._aliases[name]
+        names = ((name, self._aliases.get(name)) for name in dict.fromkeys((model, undated)))
+        return tuple(name for pair in names for name in pair if name is not None)
 
     @property
     def models(self) -> Mapping[str, Sequence[Price]]:

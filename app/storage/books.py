@@ -44,6 +44,15 @@ _LOOKED_EVERY_S = 5.0
 _AT_FAULT = (exc.IntegrityError, OverflowError, TypeError, ValueError)
 """What a database raises of a row that it does not take, beside DataError."""
 _BEGUN, _HEARD, _ENDED = "begun", "heard", "ended"
+_pid = os.getpid()
+
+
+def _forked() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,7 @@ class Books:
     def enter(self) -> None:
         """Enters what this process has written until now. Raises DatabaseUnavailable."""
         own = self._journal
-        if own is None or self._pid != os.getpid() or not self._entering.acquire(timeout=_PAUSE_S):
+        if own is None or self._pid != _pid or not self._entering.acquire(timeout=_PAUSE_S):
             return
         try:
             for some in _groups(list(self._unwritten.values())):
@@ -172,7 +181,7 @@ class Books:
 
     def close(self) -> None:
         """At the end of the process. What cannot be entered now waits for another."""
-        if self._journal is None or self._pid != os.getpid():
+        if self._journal is None or self._pid != _pid:
             return
         with suppress(DatabaseUnavailable):
             self.enter()
@@ -187,8 +196,8 @@ class Books:
 
     def _own(self) -> Journal:
         """Raises OSError."""
-        if self._journal is None or self._pid != os.getpid():
-            self._pid, self._journal, self._open = os.getpid(), Journal(self._parent), {}
+        if self._journal is None or self._pid != _pid:
+            self._pid, self._journal, self._open = _pid, Journal(self._parent), {}
         return self._journal
 
     def _enter_soon(self) -> None:
