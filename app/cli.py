@@ -348,10 +348,14 @@ def prices_recompute(begin: datetime, end: datetime, model: str | None, is_dry: 
         done = recompute(app, begin, end, model=model, is_dry=is_dry, who=WHO)
         for name, count in sorted(done.by_model.items()):
             click.echo(f"{name}: {count} of them {'would change' if is_dry else 'changed'}")
+        unknown = f"of {done.still_unknown} the cost is not known."
+        if not done.changed:
+            click.echo(f"{done.rows} requests, and none would cost anything else; {unknown}")
+            return
         verb = "would cost" if is_dry else "cost"
         click.echo(
             f"{done.changed} of {done.rows} requests {verb} {_dollars(done.after_micros)}, where they cost "
-            f"{_dollars(done.before_micros)}; of {done.still_unknown} the cost is not known."
+            f"{_dollars(done.before_micros)}; {unknown}"
         )
 
 

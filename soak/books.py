@@ -28,6 +28,8 @@ MOST_GROWTH_MB_PER_MIN = 1.0
 SHORTEST_JUDGED_S = 150.0
 """Growth over less time than this is told, not judged: allocators and caches fill up at first."""
 SPARE_FDS = 3
+SPARE_BLOCKS = 70_000
+"""About seven megabytes: what libraries make when they are first used, and caches."""
 """More than before that are no leak: an event descriptor of a pool of threads that was not needed before."""
 MOST_THREADS = 19
 """The first, and those of all pools, which start when needed: gevent's own 10, 6 of SQLite, 2 of accounts."""
@@ -330,6 +332,8 @@ class Sample:
     pss_mb: float
     anonymous_mb: float
     greenlets: int | None = None
+    memory_blocks: int | None = None
+    """Of Python's memory, those in use: what is free between them is not given back, and counts in the megabytes."""
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
@@ -371,7 +375,7 @@ def leaks(before: Sequence[Sample], after: Sequence[Sample]) -> list[str]:
         for name, most in (("clients", 0), ("upstream", 0), ("threads", MOST_THREADS)):
             if (has := getattr(sample, name)) > most:
                 found.append(f"worker {sample.pid} at rest has {has} {name}, and may have {most}")
-        for name, spare in (("fds", SPARE_FDS), ("greenlets", 2)):
+        for name, spare in (("fds", SPARE_FDS), ("greenlets", 2), ("memory_blocks", SPARE_BLOCKS)):
             had = [value for s in before if (value := getattr(s, name)) is not None]
             has = getattr(sample, name)
             if had and has is not None and has > max(had) + spare:
@@ -510,7 +514,17 @@ class Report:
         return table("Simulators, since they were last started", ["", *columns], rows)
 
     def _resources(self) -> str:
-        names = ["fds", "clients", "upstream", "threads", "greenlets", "anonymous_mb", "pss_mb", "rss_mb"]
+        names = [
+            "fds",
+            "clients",
+            "upstream",
+            "threads",
+            "greenlets",
+            "memory_blocks",
+            "anonymous_mb",
+            "pss_mb",
+            "rss_mb",
+        ]
         rows = [
             [f"{when}, worker {s.pid} ({s.age_s:.0f} s old)", *[getattr(s, name) for name in names]]
             for when, samples in (("before", self.resources.before), ("after", self.resources.after))
@@ -519,6 +533,7 @@ class Report:
         lines = [table("Workers at rest, without a connection configured", ["", *names], rows)]
         for growth in self.resources.growth:
             judged = "" if growth.seconds >= SHORTEST_JUDGED_S else "; too short to be judged"
+            judged = "; not judged under attack" if self.attacks is not None else judged
             lines.append(
                 f"Memory of {growth.pid} under steady traffic for {growth.seconds:.0f} s: {growth.overall:+.2f} MB/min,"
                 f" in the second half {growth.late:+.2f} (limit {MOST_GROWTH_MB_PER_MIN:g}{judged})"

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -247,46 +247,46 @@ class Gateway:
 
     def samples(self, upstream_ports: set[int]) -> list[Sample]:
         """Of each worker, then of the master."""
-        return self._samples(upstream_ports, self._greenlets())
+        return self._samples(upstream_ports, self._held())
 
-    def _greenlets(self) -> dict[int, int | None]:
-        """By worker. Each counts its own, so that all are asked until each of them has happened to answer."""
-        found: dict[int, int | None] = {}
+    def _held(self) -> dict[int, dict[str, Any]]:
+        """By worker, what it alone knows of itself: all are asked until each of them has happened to answer."""
+        found: dict[int, dict[str, Any]] = {}
 
         def all_told() -> bool:
             worker = self.ready().get("worker")
             if worker is not None:
-                found[worker["pid"]] = worker.get("greenlets")
+                found[worker["pid"]] = {name: worker.get(name) for name in ("greenlets", "memory_blocks")}
             return found.keys() >= set(self.worker_pids())
 
         wait_for(all_told, 5)
         return found
 
-    def _samples(self, upstream_ports: set[int], greenlets: Mapping[int, int | None]) -> list[Sample]:
+    def _samples(self, upstream_ports: set[int], held: Mapping[int, dict[str, Any]]) -> list[Sample]:
         port = int(self.url.rpartition(":")[2])
         found = []
         for pid in [*self.worker_pids(), self.pid]:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ends just now
-                found.append(sample(pid, port, upstream_ports, greenlets.get(pid)))
+                found.append(replace(sample(pid, port, upstream_ports), **held.get(pid, {})))
         return found
 
     def at_rest(self, upstream_ports: set[int], within_s: float) -> list[Sample]:
         """The same, as soon as all workers are there and none has a connection to anyone; or as it is in the end."""
         found: list[Sample] = []
-        greenlets: dict[int, int | None] = {}
+        held: dict[int, dict[str, Any]] = {}
 
         def rests() -> bool:
-            found[:] = self._samples(upstream_ports, greenlets)
+            found[:] = self._samples(upstream_ports, held)
             workers = found[:-1]
             return len(workers) == self.workers and not any(each.clients or each.upstream for each in workers)
 
         wait_for(rests, within_s)
-        greenlets.update(self._greenlets())
+        held.update(self._held())
         wait_for(rests, within_s)  # that was a client, too
         return found
 
 
-def sample(pid: int, port: int, upstream_ports: set[int], greenlets: int | None = None) -> Sample:
+def sample(pid: int, port: int, upstream_ports: set[int]) -> Sample:
     """A process at this moment. Raises FileNotFoundError when it has ended."""
     process = Path(f"/proc/{pid}")
     inodes = set()
@@ -321,7 +321,6 @@ def sample(pid: int, port: int, upstream_ports: set[int], greenlets: int | None 
         rss_mb=sizes["Rss"],
         pss_mb=sizes["Pss"],
         anonymous_mb=sizes["Anonymous"],
-        greenlets=greenlets,
     )
 
 

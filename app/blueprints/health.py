@@ -73,7 +73,7 @@ def readyz() -> tuple[dict[str, Any], int]:
             reasons=failures + degraded,
             generation=snapshot.generation,
             connections=connections,
-            worker={**next(w for w in workers if w["pid"] == os.getpid()), "greenlets": worker_state.greenlets()},
+            worker={**next(w for w in workers if w["pid"] == os.getpid()), **worker_state.held()},
             workers=workers,
         )
     return answer, 503 if failures else 200

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -79,11 +80,14 @@ def forget(pid: int) -> None:
             _path(folder, pid).unlink()
 
 
-def greenlets() -> int:
-    """How many are alive in this worker, without those that each thread of a pool has. It looks at every object: for
-    those who ask for details, not for each tick."""
+def held() -> dict[str, int]:
+    """What this worker holds: greenlets that are alive, without those that each thread of a pool has, and blocks of
+    Python's memory. It looks at every object: for those who ask for details, not for each tick."""
     here = _root(getcurrent())
-    return sum(isinstance(thing, greenlet) and not thing.dead and _root(thing) is here for thing in gc.get_objects())
+    greenlets = sum(
+        isinstance(thing, greenlet) and not thing.dead and _root(thing) is here for thing in gc.get_objects()
+    )
+    return {"greenlets": greenlets, "memory_blocks": sys.getallocatedblocks()}
 
 
 def _root(thing: Any) -> Any:

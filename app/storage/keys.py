@@ -81,6 +81,10 @@ class KeyRing:
         self._used: dict[str, int] = {}
         self._use_written_at = time.monotonic()
 
+    def listed_names(self) -> dict[str, str]:
+        """Of the keys of the environment, by id."""
+        return {key.id: key.name for key in self._listed.values()}
+
     def authenticate(self, secret: str) -> ClientKey | None:
         """The valid key that `secret` is, without I/O for one seen before. Raises DatabaseUnavailable."""
         digest = _sha256(secret)  # what is compared is a hash: how long it takes tells nothing of a key

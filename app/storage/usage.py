@@ -266,11 +266,19 @@ def page(
     after: str | None = None,
 ) -> Page:
     """The newest first; those before an id, or the next that came after one."""
-    return database.read(app, lambda session: _page(session, begin, end, filter, limit, before, after))
+    listed = app.extensions["dragoman"].keys.listed_names()
+    return database.read(app, lambda session: _page(session, begin, end, filter, limit, before, after, listed))
 
 
 def _page(
-    session: Session, begin: datetime, end: datetime, filter: Filter, limit: int, before: str | None, after: str | None
+    session: Session,
+    begin: datetime,
+    end: datetime,
+    filter: Filter,
+    limit: int,
+    before: str | None,
+    after: str | None,
+    listed: Mapping[str, str],
 ) -> Page:
     row = RequestRow
     ahead = after is not None
@@ -292,7 +300,7 @@ def _page(
     else:
         go_on = None
     found = list(session.scalars(chosen.order_by(order).limit(limit + 1)))
-    names = _names_of(session, {each.key_id for each in found})
+    names = _names_of(session, {each.key_id for each in found}, listed)
     more = found[limit - 1].id if len(found) > limit else go_on
     rows = [_told(each, names) for each in found[:limit]]
     return Page(rows[::-1] if ahead else rows, more)
@@ -340,17 +348,20 @@ def charged(app: Flask, begin: datetime, end: datetime, connections: Collection[
 
 
 def one(app: Flask, id: str) -> dict[str, Any] | None:
+    listed = app.extensions["dragoman"].keys.listed_names()
+
     def work(session: Session) -> dict[str, Any] | None:
         row = session.get(RequestRow, id)
-        return None if row is None else _told(row, _names_of(session, {row.key_id}))
+        return None if row is None else _told(row, _names_of(session, {row.key_id}, listed))
 
     return database.read(app, work)
 
 
-def _names_of(session: Session, ids: Iterable[str]) -> Mapping[str, tuple[str, str]]:
-    """Of client keys, what they are called and whose they are."""
+def _names_of(session: Session, ids: Iterable[str], listed: Mapping[str, str]) -> Mapping[str, tuple[str, str | None]]:
+    """Of client keys, what they are called and whose they are; `listed` are those of the environment."""
     chosen = select(ClientKeyRow.id, ClientKeyRow.name, ClientKeyRow.owner).where(ClientKeyRow.id.in_(list(ids)))
-    return {id: (name, owner) for id, name, owner in session.execute(chosen)}
+    made = {id: (name, owner) for id, name, owner in session.execute(chosen)}
+    return {**{id: (name, None) for id, name in listed.items()}, **made}
 
 
 FIELDS = (
@@ -362,7 +373,7 @@ FIELDS = (
 )
 
 
-def _told(row: RequestRow, names: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+def _told(row: RequestRow, names: Mapping[str, tuple[str, str | None]]) -> dict[str, Any]:
     told = {name: getattr(row, name, None) for name in FIELDS}
     told["at"] = datetime.fromtimestamp(row.at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     told["key_name"], told["owner"] = names.get(row.key_id, (None, None))

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from app.blueprints import chat
 from app.blueprints.booking import Booking
 from app.storage import database
+from app.upstream.dispatch import Dispatch
 from tests.conftest import CLIENT, AppMaker
 
 HI = [{"role": "user", "content": "hi"}]
@@ -88,6 +89,21 @@ def test_several_choices_are_one_row_of_several_messages(app: Flask, client: Fla
     parts = orjson.loads(row["parts"])
     assert [each["outcome"] for each in parts["tries"]] == ["answered"] * 3
     assert len(parts["charges"]) == 1
+
+
+@pytest.mark.parametrize(("ttl", "column"), [("1h", "cache_write_1h_tokens"), ("5m", "cache_write_5m_tokens")])
+def test_what_goes_into_the_cache_is_written_for_as_long_as_the_request_asked(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, ttl: str, column: str
+) -> None:
+    """Where the usage says only how much it was, and not for how long."""
+    monkeypatch.setattr(Dispatch, "so_far", property(lambda self: {"usage": {"cache_creation_input_tokens": 300}}))
+    part = {"type": "text", "text": "hi", "cache_control": {"type": "ephemeral", "ttl": ttl}}
+    assert ask(client, messages=[{"role": "user", "content": [part]}]).status_code == 200
+    (row,) = database.read(
+        app,
+        lambda s: s.execute(text("SELECT cache_write_5m_tokens, cache_write_1h_tokens FROM requests")).mappings().all(),
+    )
+    assert {name: value for name, value in row.items() if value} == {column: 300}
 
 
 def test_a_model_without_a_price_has_an_unknown_cost_and_no_header(app: Flask, client: FlaskClient) -> None:

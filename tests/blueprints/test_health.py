@@ -63,3 +63,13 @@ def test_the_count_of_greenlets_is_of_those_that_serve_not_of_threads_of_a_pool(
     gevent.joinall(waiting)
     pool.kill()
     assert count() == before
+
+
+def test_a_worker_tells_how_much_of_its_memory_is_in_use(client):
+    def count():
+        return client.get("/readyz", headers=ADMIN).json["worker"]["memory_blocks"]
+
+    before = count()
+    kept = [object() for _ in range(50_000)]
+    assert before + 45_000 < count() < before + 60_000
+    del kept

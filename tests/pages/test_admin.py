@@ -9,6 +9,7 @@ from flask import render_template
 
 from app.access import login_limits
 from app.errors import UpstreamError
+from app.pages import compile_templates
 from app.pages.page import usage_examples
 from app.pages.trying import odd_key
 from app.storage import audit
@@ -313,3 +314,10 @@ def test_open_webui_in_docker_is_told_the_port_to_use_and_to_publish(make_app, s
     assert [line for line in lines if line not in page] == []
     assert ("make run" in page) == ("HOST=0.0.0.0" in " ".join(lines))
     assert ("in Docker does not reach" in page) == bool(lines)
+
+
+def test_pages_are_compiled_before_anybody_asks_for_one(visitor, monkeypatch):
+    compile_templates(visitor.app)
+    monkeypatch.setattr(visitor.app.jinja_env, "compile", lambda *_, **__: pytest.fail("while somebody waits"))
+    for path in PAGES:
+        assert visitor.get(f"/admin{path}").status_code == 200

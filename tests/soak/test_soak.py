@@ -292,13 +292,26 @@ class TestBooks:
 
 
 AT_REST = Sample(
-    at=0, pid=1, age_s=9, fds=15, clients=0, upstream=0, threads=3, rss_mb=1, pss_mb=1, anonymous_mb=100, greenlets=9
+    at=0,
+    pid=1,
+    age_s=9,
+    fds=15,
+    clients=0,
+    upstream=0,
+    threads=3,
+    rss_mb=1,
+    pss_mb=1,
+    anonymous_mb=100,
+    greenlets=9,
+    memory_blocks=700_000,
 )
 
 
 class TestResources:
     @pytest.mark.parametrize(
-        "held", [{"fds": 25}, {"clients": 1}, {"upstream": 1}, {"threads": 40}, {"greenlets": 20}], ids=str
+        "held",
+        [{"fds": 25}, {"clients": 1}, {"upstream": 1}, {"threads": 40}, {"greenlets": 20}, {"memory_blocks": 800_000}],
+        ids=str,
     )
     def test_what_is_not_given_back_is_told(self, held: dict[str, int]) -> None:
         assert leaks([AT_REST], [replace(AT_REST, pid=2)]) == []

@@ -165,6 +165,8 @@ def test_whatever_a_killed_process_knew_is_in_the_books(
     }
     command = [sys.executable, "-c", KILLED, str(segment_bytes)]
     assert subprocess.run(command, cwd=ROOT, env=environment, timeout=30).returncode == -signal.SIGKILL
+    told: list[str] = []
+    books.on_row.append(lambda entry: told.append(entry.id))
     (folder,) = folders(app)
     assert len(list(folder.iterdir())) == 1 if segment_bytes == 1_000_000 else 5 < len(list(folder.iterdir())) < 20
     books.enter_all()
@@ -187,6 +189,7 @@ def test_whatever_a_killed_process_knew_is_in_the_books(
         ("req_gw_3", "conn_1", "claude-haiku-4-5", 0, 0, 0, "exact"),
         ("req_gw_4", "conn_1", "claude-haiku-4-5", 0, 0, None, "unknown"),
     ]
+    assert told == ["req_gw_2", "req_gw_3", "req_gw_4"]  # the others it had counted itself
 
 
 def test_the_journal_of_a_process_that_lives_is_left_alone(
