@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from flask import Flask
@@ -89,6 +90,7 @@ def reconcile(
     ours: Services = app.extensions["dragoman"]
     chosen = _chosen(ours.config.snapshot.connections, connection)
     _check(begin, end)
+    _check_way(chosen[0].base_url)
     with closing(Reports(chosen[0].base_url, admin_key)) as reports:
         done = _compared(app, reports, chosen, begin, end, key_ids)
     told = done.as_json()
@@ -119,6 +121,13 @@ def _compared(
     )
     done.minutes += _minutes(reports, done, inside, key_ids)
     return done
+
+
+def _check_way(base_url: str) -> None:
+    """An admin key can do more than any other: it does not go over a network in the clear."""
+    parts = urlsplit(base_url)
+    if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        raise ConfigError(f"{base_url} is not https: the organisation's admin key is not sent there.")
 
 
 def _chosen(connections: Sequence[Connection], id: str | None) -> list[Connection]:

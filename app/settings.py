@@ -12,7 +12,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -428,3 +429,14 @@ def _remove_unless_in_use(folder: Path) -> None:
 def _remove_at_exit(pid: int, folder: str) -> None:
     if os.getpid() == pid:  # workers leave by the same door
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def hidden_from_libraries(name: str) -> Iterator[None]:
+    """While a library makes something of the environment that it should not know."""
+    value = os.environ.pop(name, None)  # noqa: TID251  # as above: the only way to tell it
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[name] = value  # noqa: TID251  # as above

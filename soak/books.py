@@ -28,6 +28,8 @@ MOST_GROWTH_MB_PER_MIN = 1.0
 SHORTEST_JUDGED_S = 150.0
 """Growth over less time than this is told, not judged: allocators and caches fill up at first."""
 SPARE_FDS = 3
+SPARE_MB = 100
+"""What large requests leave free behind them, and a little; of large things one block says nothing."""
 SPARE_BLOCKS = 70_000
 """About seven megabytes: what libraries make when they are first used, and caches."""
 """More than before that are no leak: an event descriptor of a pool of threads that was not needed before."""
@@ -375,7 +377,12 @@ def leaks(before: Sequence[Sample], after: Sequence[Sample]) -> list[str]:
         for name, most in (("clients", 0), ("upstream", 0), ("threads", MOST_THREADS)):
             if (has := getattr(sample, name)) > most:
                 found.append(f"worker {sample.pid} at rest has {has} {name}, and may have {most}")
-        for name, spare in (("fds", SPARE_FDS), ("greenlets", 2), ("memory_blocks", SPARE_BLOCKS)):
+        for name, spare in (
+            ("fds", SPARE_FDS),
+            ("greenlets", 2),
+            ("memory_blocks", SPARE_BLOCKS),
+            ("anonymous_mb", SPARE_MB),
+        ):
             had = [value for s in before if (value := getattr(s, name)) is not None]
             has = getattr(sample, name)
             if had and has is not None and has > max(had) + spare:

@@ -93,7 +93,14 @@ class PriceList:
         self._rows = rows
         self._aliases = aliases
         self._overrides = overrides or {}
-        self._names = lru_cache(_NAMES_KEPT)(self._names_of)
+
+        @lru_cache(_NAMES_KEPT)
+        def names(model: str) -> Sequence[str]:
+            undated = _DATE_OF_A_SNAPSHOT.sub("", model)
+            pairs = ((name, aliases.get(name)) for name in dict.fromkeys((model, undated)))
+            return tuple(name for pair in pairs for name in pair if name is not None)
+
+        self._names = names
 
     def overridden(self, overrides: Rows) -> PriceList:
         """An override is in force from its date on, whatever the list says."""
@@ -111,11 +118,6 @@ class PriceList:
     def listed(self, model: str) -> str | None:
         """The name under which a model has rows, None where it has none."""
         return next((name for name in self._names(model) if name in self._overrides or name in self._rows), None)
-
-    def _names_of(self, model: str) -> Sequence[str]:
-        undated = _DATE_OF_A_SNAPSHOT.sub("", model)
-        names = ((name, self._aliases.get(name)) for name in dict.fromkeys((model, undated)))
-        return tuple(name for pair in names for name in pair if name is not None)
 
     @property
     def models(self) -> Mapping[str, Sequence[Price]]:

@@ -118,6 +118,8 @@ def _again(charge: Charge, ending: str, prices: PriceList, at: datetime, factors
     price = prices.price(charge.model, at)
     if price is None or not (had_no_price or charge.price_version not in (None, price.version)):
         return charge
+    if not had_no_price and charge.messages != 1 and _is_override(charge.price_version) and _is_override(price.version):
+        return charge  # whether the price has changed is not known, and what each message was, neither
     new = charged_again(charge, prices, at, factors.get(charge.connection, FACTOR))
     if new.micros in (None, charge.micros):  # a new list with the same price is no reason to touch a row
         return charge
@@ -125,3 +127,8 @@ def _again(charge: Charge, ending: str, prices: PriceList, at: datetime, factors
     if had_no_price:  # whether its tokens were certain, the state does not say any more
         is_exact = is_exact and ending in ledger.WHOLE
     return replace(new, state="exact" if is_exact else "estimated")
+
+
+def _is_override(version: str | None) -> bool:
+    """Its number is that of the whole configuration: it grows without a change of the price."""
+    return version is not None and version.startswith("o:")

@@ -29,7 +29,10 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # The transport's own business; a value of ours would break the request or send it elsewhere.
 TRANSPORT_HEADERS = frozenset(
-    {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect", "content-type"}
+    [
+        *("host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"),
+        *("content-type", "accept-encoding"),
+    ]
 )
 
 

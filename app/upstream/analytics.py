@@ -15,6 +15,7 @@ import anthropic
 from app.errors import UpstreamError
 from app.money.reconcile import Kind, Reported
 from app.money.tokens import Tokens
+from app.upstream.sdk import new_sdk
 
 Width = Literal["1d", "1h", "1m"]
 _TIMEOUT_S = 60.0
@@ -27,7 +28,7 @@ class Reports:
     """Of the organisation that an admin key belongs to. All methods raise UpstreamError."""
 
     def __init__(self, base_url: str, admin_key: str) -> None:
-        self._client = anthropic.Anthropic(api_key=admin_key, auth_token=None, base_url=base_url, timeout=_TIMEOUT_S)
+        self._client = new_sdk(api_key=admin_key, auth_token=None, base_url=base_url, timeout=_TIMEOUT_S)
 
     def close(self) -> None:
         self._client.close()

@@ -36,6 +36,8 @@ Sources = tuple[tuple[int, ...], ...]
 CONNECT_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 10.0
 _DRAINED_WITHIN_S = 0.2
+_ERROR_WITHIN_S = 5.0
+"""The status says most of what there is to be known."""
 _DEEPEST = 200
 BETA_HEADER = "anthropic-beta"
 
@@ -149,12 +151,16 @@ class UpstreamClient:
         """With a status of success. Raises UpstreamError for others."""
         connect_s = min(CONNECT_TIMEOUT_S, limits.first_event_s)
         response = self.transport.send(head, body, connect_s=connect_s, read_s=limits.longest_s)
-        if 200 <= response.status < 300:
-            return response
         try:
-            raise self._status_error(response, sources)
-        finally:
+            if not response.is_success:
+                raise self._status_error(response, sources)
+            coding = response.headers.get("content-encoding", "identity")
+            if coding.lower() != "identity":
+                raise not_understood(f"it is compressed ({coding[:20]}), which was not asked for")
+        except BaseException:
             response.close()
+            raise
+        return response
 
     def _bounded(self, exchange: Callable[[], T], timeout_s: float) -> T:
         timeout = gevent.Timeout(timeout_s, FirstEventTimeout)
@@ -172,8 +178,8 @@ class UpstreamClient:
 
     def _status_error(self, response: Response, sources: Sources) -> UpstreamError:
         body = None
-        with suppress(ValueError, httpx2.TransportError):  # an edge answers in HTML, or breaks off
-            body = orjson.loads(response.read_all())
+        with suppress(ValueError):  # an edge answers in HTML, or breaks off
+            body = orjson.loads(response.read_what_comes(_ERROR_WITHIN_S))
         headers = response.headers
         made = to_upstream_error(
             response.status,

@@ -11,6 +11,7 @@ import anthropic
 import httpx2
 
 from app.storage.connections import Connection
+from app.upstream.sdk import new_sdk
 from app.upstream.transport import Transport
 
 _KEPT = 64
@@ -21,8 +22,7 @@ class Heads:
     """Of one connection, as `transport` writes them: all but the body's length. A time-out is told in whole seconds."""
 
     def __init__(self, connection: Connection, transport: Transport) -> None:
-        self._transport = transport
-        self._sdk = anthropic.Anthropic(
+        sdk = new_sdk(
             api_key=connection.key,
             base_url=connection.base_url,
             max_retries=0,
@@ -30,7 +30,23 @@ class Heads:
             http_client=httpx2.Client(transport=httpx2.MockTransport(_answer_nothing), trust_env=False),
             open_telemetry=False,
         )
-        self._made = lru_cache(_KEPT)(self._make)
+
+        @lru_cache(_KEPT)
+        def made(
+            method: str,
+            path: str,
+            headers: tuple[tuple[str, str], ...],
+            params: tuple[tuple[str, Any], ...],
+            timeout_s: int,
+        ) -> bytes:
+            options: Any = {"headers": dict(headers), "params": dict(params), "timeout": httpx2.Timeout(timeout_s)}
+            if method == "GET":
+                response = sdk.get(path, cast_to=httpx2.Response, options=options)
+            else:
+                response = sdk.post(path, cast_to=httpx2.Response, content=b"", options=options)
+            return transport.head(response.request)
+
+        self._made = made
 
     def post(self, path: str, headers: Mapping[str, str], timeout_s: float) -> bytes:
         """`headers` are those of this request alone. Raises httpx2.LocalProtocolError."""
@@ -39,21 +55,6 @@ class Heads:
     def get(self, path: str, params: Mapping[str, Any], timeout_s: float) -> bytes:
         """Raises httpx2.LocalProtocolError."""
         return self._made("GET", path, (), tuple(params.items()), math.ceil(timeout_s))
-
-    def _make(
-        self,
-        method: str,
-        path: str,
-        headers: tuple[tuple[str, str], ...],
-        params: tuple[tuple[str, Any], ...],
-        timeout_s: int,
-    ) -> bytes:
-        options: Any = {"headers": dict(headers), "params": dict(params), "timeout": httpx2.Timeout(timeout_s)}
-        if method == "GET":
-            response = self._sdk.get(path, cast_to=httpx2.Response, options=options)
-        else:
-            response = self._sdk.post(path, cast_to=httpx2.Response, content=b"", options=options)
-        return self._transport.head(response.request)
 
 
 def headers_of(connection: Connection) -> Any:

@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 import weakref
 from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
 
 import certifi
@@ -148,11 +149,15 @@ class Response:
         self._decoder = decoder
         self._start = start
         self._timeout_s = timeout_s
-        self._left = _MOST_OF_AN_ANSWER if decoder.status < 400 else _MOST_OF_AN_ERROR
+        self._left = _MOST_OF_AN_ANSWER if self.is_success else _MOST_OF_AN_ERROR
 
     @property
     def status(self) -> int:
         return self._decoder.status
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self._decoder.status < 300
 
     @property
     def headers(self) -> dict[str, str]:
@@ -191,13 +196,21 @@ class Response:
         self._left -= len(data)
         if self._left >= 0:
             return data
-        if self._decoder.status < 400:
+        if self.is_success:
             raise httpx2.RemoteProtocolError("the answer is too large")
         return b""
 
     def read_all(self) -> bytes:
         """The rest. Raises httpx2.TransportError."""
         return b"".join(iter(self.read, b""))
+
+    def read_what_comes(self, seconds: float) -> bytes:
+        """Of the rest what comes in time, before the connection breaks off."""
+        until, pieces = time.monotonic() + seconds, []
+        with suppress(httpx2.TransportError):
+            while (left_s := until - time.monotonic()) > 0 and (piece := self.read_within(left_s)):
+                pieces.append(piece)
+        return b"".join(pieces)
 
     def close(self) -> None:
         wire, self._wire = self._wire, None
@@ -319,7 +332,7 @@ class Transport:
             connection.close()
             if isinstance(error, ConnectTimeoutError | TimeoutError) and not isinstance(error, NewConnectionError):
                 raise httpx2.ConnectTimeout(_text(error)) from error
-            if isinstance(error, OSError | HTTPError):
+            if isinstance(error, OSError | HTTPError | HTTPException):  # the last of a proxy that speaks no HTTP
                 raise httpx2.ConnectError(_text(error)) from error
             raise
 

@@ -310,7 +310,15 @@ AT_REST = Sample(
 class TestResources:
     @pytest.mark.parametrize(
         "held",
-        [{"fds": 25}, {"clients": 1}, {"upstream": 1}, {"threads": 40}, {"greenlets": 20}, {"memory_blocks": 800_000}],
+        [
+            {"fds": 25},
+            {"clients": 1},
+            {"upstream": 1},
+            {"threads": 40},
+            {"greenlets": 20},
+            {"memory_blocks": 800_000},
+            {"anonymous_mb": 210},
+        ],
         ids=str,
     )
     def test_what_is_not_given_back_is_told(self, held: dict[str, int]) -> None:

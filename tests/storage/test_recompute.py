@@ -155,3 +155,15 @@ def test_more_rows_than_go_into_one_transaction(app: Flask) -> None:
     book(app, *(replace(at(0), id=f"{ledger.id_at(AT + n)}{n:012x}", at=AT + n) for n in range(1203)))
     assert again(app).changed == 1203
     assert sums(app, "usage_hours", *HOURS) == sums_of_rows(app, *HOURS)
+
+
+def test_messages_charged_together_at_an_override_stay_as_they_are(app: Flask) -> None:
+    """The number of an override grows with any change of the configuration: whether it costs something else is not
+    known, and what each of the messages was is not, either."""
+    known: dict[str, Any] = {"model": "steps", "messages": 2, "micros": 33, "saved_micros": 0, "state": "exact"}
+    priced = {"cost_micros": 33, "saved_micros": 0, "cost_state": "exact"}
+    for minute, version in enumerate(("o:0", "f:2026-01-01")):
+        parts = {"tries": [], "charges": [part(**known, price_version=version)]}
+        book(app, at(minute, model="steps", parts=orjson.dumps(parts).decode(), **priced))
+    assert again(app).changed == 1
+    assert [state for _, state in costs(app)] == ["exact", "estimated"]

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import anthropic
+import orjson
 import pytest
 
 from app.errors import UpstreamError
@@ -15,6 +16,7 @@ from app.settings import Settings
 from app.storage.connections import Connection
 from app.translate.translation import API_VERSION, ReplyContext, Translation
 from app.upstream.client import Limits, UpstreamClient
+from app.upstream.pool import Pool
 from app.upstream.transport import WayOut
 
 KEY = "sk-ant-of-these-tests"
@@ -57,9 +59,10 @@ def client_of(url: str, **more: Any) -> UpstreamClient:
     return UpstreamClient(Connection("conn_1", 0, url, KEY, **more), WayOut(Settings()).transport(url))
 
 
-def send(client: UpstreamClient, *, betas: str | None = None, seconds: float = 20.0) -> None:
+def send(client: UpstreamClient, *, betas: str | None = None, seconds: float = 20.0, text: str = "hi") -> None:
     sent = {"anthropic-version": API_VERSION, **({"anthropic-beta": betas} if betas else {})}
-    translation = Translation(MESSAGE, sent, may_run_long=False, reply=ReplyContext())
+    body = {**MESSAGE, "messages": [{"role": "user", "content": text}]}
+    translation = Translation(body, sent, may_run_long=False, reply=ReplyContext())
     client.send(translation, stream=False, limits=Limits(seconds, seconds)).close()
 
 
@@ -86,9 +89,9 @@ def test_the_head_is_the_one_that_the_sdk_sends(
     sdk.post("/v1/messages", cast_to=object, body=MESSAGE, options={"headers": said, "timeout": 20})
     sdk_line, sdk_headers = asked()
     ours, theirs = by_name(headers), by_name(sdk_headers)
-    for name in ("accept-encoding", "content-length"):  # answers are read as they come, and each writes its own JSON
-        assert ours.pop(name)
-        assert theirs.pop(name)
+    assert ours.pop("accept-encoding") == "identity"  # answers are read as they come
+    assert ours.pop("content-length") == str(len(orjson.dumps(MESSAGE)))
+    del theirs["accept-encoding"], theirs["content-length"]
     assert (line, ours) == (sdk_line, theirs)
     assert ("authorization" in ours, "x-api-key" in ours) == (auth == "bearer", auth == "x-api-key")
 
@@ -96,10 +99,13 @@ def test_the_head_is_the_one_that_the_sdk_sends(
 def test_each_request_has_its_own_headers_and_its_own_length(upstream: tuple[str, Asked]) -> None:
     url, asked = upstream
     client = client_of(url)
-    for betas in ("one-2025-01-01", "two-2025-01-01", "one-2025-01-01"):
-        send(client, betas=betas)
+    lengths = []
+    for betas, text in (("one-2025-01-01", "hi"), ("two-2025-01-01", "hi"), ("one-2025-01-01", "hello")):
+        send(client, betas=betas, text=text)
         headers = by_name(asked()[1])
-        assert (headers["anthropic-beta"], int(headers["content-length"]) > 50) == (betas, True)
+        assert headers["anthropic-beta"] == betas
+        lengths.append(int(headers["content-length"]))
+    assert lengths[0] == lengths[1] == lengths[2] - 3
     client.get("/v1/models", timeout_s=5, params={"limit": 5})
     line, read = asked()
     assert line == "GET /v1/models?limit=5 HTTP/1.1"
@@ -120,8 +126,21 @@ def test_the_environment_of_the_machine_adds_no_credential(
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-somebody-elses")
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "somebody-elses-token")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
-    send(client_of(url))
-    assert "somebody" not in str(asked())
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "Authorization: Bearer somebody\nX-Leak: somebody")
+    for auth in ("x-api-key", "bearer"):
+        send(client_of(url, auth=auth))
+        assert "somebody" not in str(asked())
+
+
+def test_a_connection_that_has_changed_sends_what_it_is_now(upstream: tuple[str, Asked]) -> None:
+    url, asked = upstream
+    pool = Pool(Settings())
+    for key in ("sk-ant-the-first", "sk-ant-the-second"):
+        connection = Connection("conn_1", 0, url, key)
+        pool.follow([connection])
+        send(pool.client(connection))
+        assert by_name(asked()[1])["x-api-key"] == key
+    pool.follow([])
 
 
 def test_a_header_that_would_be_two_is_refused(upstream: tuple[str, Asked]) -> None:
