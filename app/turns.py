@@ -6,7 +6,6 @@ pause) would hold all the streams of its worker up, keep every gevent.Timeout fr
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from time import monotonic
 from typing import Any
@@ -22,8 +21,10 @@ _last = 0.0
 def give_turn() -> None:
     """Lets the others work if somebody has worked for EVERY_S since the last turn. Call it where work goes round."""
     global _last
-    if monotonic() - _last < EVERY_S:
+    now = monotonic()
+    if now - _last < EVERY_S:
         return
+    _last = now  # who comes next, while this one waits, has not worked yet
     hub = get_hub()
     queue: _Queue | None = getattr(hub, "dragoman_turns", None)
     if queue is None:
@@ -33,42 +34,47 @@ def give_turn() -> None:
 
 
 class _Queue:
-    """Of the greenlets that have worked for a while one goes on in each round of the loop, behind all those for whom
-    something has arrived. gevent.sleep(0) lets nobody look for what has arrived, and a plain timer comes before it:
-    whoever sleeps so gives every second turn to himself."""
+    """In each round of the loop, behind all those for whom something has arrived, one goes on of those that work
+    without an end. Others wait only because somebody had worked when they came, as streams do: they go on in every
+    second round, together, for as long as one may work.
+
+    gevent.sleep(0) lets nobody look for what has arrived, and a plain timer comes before it: whoever sleeps so gives
+    every second turn to himself.
+    """
 
     def __init__(self, loop: Any) -> None:
-        self._waiting: deque[Any] = deque()
+        self._others: deque[Any] = deque()
+        self._workers: deque[Any] = deque()
+        self._goes_on = False
+        """Somebody does who has waited here: if he comes again now, he has done nothing but work."""
+        self._is_for_others = True
         self._timer = loop.timer(0, priority=loop.MINPRI)
 
     def wait(self) -> None:
         waiter = Waiter()
-        self._waiting.append(waiter)
-        if len(self._waiting) == 1:
-            self._timer.start(self._next)
+        (self._workers if self._goes_on else self._others).append(waiter)
+        self._go_round()
         waiter.get()
 
-    def _next(self) -> None:
-        waiter = self._waiting.popleft()
-        if self._waiting:
+    def _go_round(self) -> None:
+        if not self._timer.active:
             self._timer.start(self._next)
-        waiter.switch(None)
 
+    def _next(self) -> None:
+        if self._others and (self._is_for_others or not self._workers):
+            self._is_for_others = False
+            ends = monotonic() + EVERY_S
+            for _ in range(len(self._others)):
+                self._let_go_on(self._others)
+                if monotonic() >= ends:
+                    break
+        elif self._workers:
+            self._is_for_others = True
+            self._let_go_on(self._workers)
+        if self._others or self._workers:
+            self._go_round()
 
-class _WithoutCollector:
-    """Around work that may make hundreds of thousands of objects, which are all in use: each time it looks for garbage
-    among them, Python's collector holds everybody up for a tenth of a second."""
-
-    _at_work = 0
-
-    def __enter__(self) -> None:
-        self._at_work += 1
-        gc.disable()
-
-    def __exit__(self, *_: object) -> None:
-        self._at_work -= 1
-        if not self._at_work:
-            gc.enable()
-
-
-without_collector = _WithoutCollector()
+    def _let_go_on(self, waiting: deque[Any]) -> None:
+        self._goes_on = True
+        waiting.popleft().switch(None)  # returns when he waits: here, or for anything else
+        self._goes_on = False

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import gevent
 import pytest
+from gevent.event import Event
 from gevent.socket import socketpair, wait_read
 
 from app import turns
@@ -61,6 +62,40 @@ def test_of_several_that_work_one_goes_on_between_two_looks_at_what_has_arrived(
     steps = [step for step in log if step != "read"]
     assert sorted(steps) == sorted(["one", "two", "three"] * 5)
     assert all("read" in pair for pair in pairwise(log)), log
+
+
+def test_who_reads_does_not_queue_up_behind_all_that_work() -> None:
+    ours, theirs = socketpair()
+    was_read = Event()
+    log: list[str] = []
+
+    def stream() -> None:
+        while theirs.recv(1):
+            turns.give_turn()
+            log.append("read")
+            was_read.set()
+
+    def upstream() -> None:
+        while was_read.wait():
+            was_read.clear()
+            ours.send(b"x")
+
+    def worker() -> None:
+        for _ in range(10):
+            turns.give_turn()
+            log.append("worked")
+
+    working = [gevent.spawn(worker) for _ in range(8)]
+    gevent.sleep(0)
+    was_read.set()
+    streaming = [gevent.spawn(stream), gevent.spawn(upstream)]
+    gevent.joinall(working, timeout=10)
+    gevent.killall(streaming)
+    ours.close()
+    theirs.close()
+    assert log.count("worked") == 80
+    once_it_reads = "".join("." if step == "read" else "w" for step in log[log.index("read") :])
+    assert max(map(len, once_it_reads.split("."))) <= 2, once_it_reads
 
 
 def test_who_is_stopped_while_waiting_for_a_turn_takes_none_from_the_others() -> None:

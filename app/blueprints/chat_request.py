@@ -24,7 +24,7 @@ from app.translate.chat.request import Options, to_message_params, user_of
 from app.translate.facts import ModelFacts
 from app.translate.learning import Lesson, lesson_of
 from app.translate.translation import Translation
-from app.turns import give_turn, without_collector
+from app.turns import give_turn
 from app.upstream.answer import Answer
 from app.upstream.catalogue import Route
 from app.upstream.dispatch import Dispatch
@@ -62,8 +62,7 @@ class ChatRequest:
         if connection.auto_cache is not None and options.caching != "off":
             options = replace(options, caching="auto" if connection.auto_cache else "passive")
         facts, remembered = self._facts(connection), self._remembered.get(connection.id)
-        with without_collector:
-            self._sent = to_message_params(self.asked, facts, options, remembered, pause=give_turn)
+        self._sent = to_message_params(self.asked, facts, options, remembered, pause=give_turn)
         return self._sent
 
     def learn(self, connection: Connection, error: UpstreamError) -> bool:
@@ -108,8 +107,7 @@ class ChatRequest:
         messages = with_tools(self.asked)["messages"]
         user = user_of(self.asked)
         families = {c.id: self._facts(c).family for c in connections}
-        with without_collector:
-            by_family = {f: memory.remembered_names(messages, user, f, give_turn) for f in set(families.values())}
+        by_family = {f: memory.remembered_names(messages, user, f, give_turn) for f in set(families.values())}
         names = {id: by_family[family] for id, family in families.items()}
         wanted = {name for found in names.values() for name in found.values()}
         if not wanted:

@@ -14,7 +14,7 @@ from app.errors import InvalidRequest, shown
 from app.serve.bodies import BodiesUnderWay
 from app.translate import exact_json, json_pieces
 from app.translate.json_depth import is_deeper_than
-from app.turns import give_turn, without_collector
+from app.turns import give_turn
 
 MAX_DEPTH = 200
 MOST_PIECES = 500_000
@@ -57,11 +57,10 @@ def _parsed(raw: bytes, mends_text: bool) -> Any:
             f"The body of your request holds more than {MOST_PIECES:,} JSON values.", code="too_many_values"
         )
     give_turn()
-    with without_collector:
-        try:
-            body = large_json.loads(raw, give_turn)
-        except orjson.JSONDecodeError as error:
-            body = _second_reading(raw, error, mends_text)
+    try:
+        body = large_json.loads(raw, give_turn)
+    except orjson.JSONDecodeError as error:
+        body = _second_reading(raw, error, mends_text)
     give_turn()
     return body
 

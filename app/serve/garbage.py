@@ -1,49 +1,71 @@
-"""When a process looks for circles among all that it holds.
+"""When a worker looks for circles among all that it holds.
 
-Python does so by itself whenever a quarter more has come to live long, which a large request makes happen while it is
-worked on and all of it is there: a full collection took up to 95 ms, in which nobody else had a turn. Young objects
-are looked through as ever; the old ones in a quiet moment.
+Python does so by itself whenever so many objects were made, in whatever thread that happens: while a large request is
+made into objects it looks through all of them again and again, and for up to 113 ms nobody else had a turn. A worker
+looks in moments in which there is little to look through. Nothing that it does is known to leave many circles.
 """
 
 from __future__ import annotations
 
 import gc
-import sys
 import time
+from typing import TYPE_CHECKING
 
-_NEVER = 2**30
-_EVERY_S = 30.0
-_AT_THE_LATEST_S = 600.0
-"""By then much that is held is held by circles, or by what stays."""
-_FEW_BLOCKS = 150_000
-"""Of memory, more than there were the last time: to look through them takes up to 30 ms."""
-_LONG_S = 0.015
+if TYPE_CHECKING:
+    from gevent import Greenlet
+
+_LOOKS_EVERY_S = 0.2
+_EVERY_S = (0.0, 2.0, 30.0)
+"""The objects of each generation, together with the younger ones."""
+_FEW = (30_000, 30_000, 100_000)
+"""To look through so many takes 2 to 5 ms, and up to 20."""
+_WAITS_S = 30.0
 
 
 def begin() -> None:
-    """What is there now will live on: no collection looks at it again, and none at all that has grown old by itself."""
+    """What is there now will live on: no collection looks at it again."""
     gc.enable()
     gc.collect()
     gc.freeze()
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, _NEVER)
+
+
+def watch() -> Greenlet[..., None]:
+    """Until it is killed, this process collects here alone."""
+    import gevent
+
+    collect = Collecting()
+
+    def forever() -> None:
+        gc.disable()
+        try:
+            while True:
+                gevent.sleep(_LOOKS_EVERY_S)
+                collect()
+        finally:
+            gc.enable()
+
+    return gevent.spawn(forever)
 
 
 class Collecting:
-    """Call it now and then."""
+    """Call it some times a second."""
 
     def __init__(self) -> None:
-        self._at_rest = sys.getallocatedblocks()
-        self._done_at = time.monotonic()
+        self._done_at = [time.monotonic()] * len(_EVERY_S)
 
     def __call__(self) -> None:
-        since_s = time.monotonic() - self._done_at
-        is_quiet = sys.getallocatedblocks() - self._at_rest < _FEW_BLOCKS
-        if since_s < (_EVERY_S if is_quiet else _AT_THE_LATEST_S):
-            return
-        began_s = time.thread_time()
-        gc.collect()
-        if time.thread_time() - began_s > _LONG_S:  # so much is left that it has come to stay, as what libraries keep
+        now = time.monotonic()
+        due = max(n for n, every_s in enumerate(_EVERY_S) if now - self._done_at[n] >= every_s)
+        if _held(due) <= _FEW[due]:
+            gc.collect(due)
+            self._done_at[: due + 1] = [now] * (due + 1)
+            if due == 2 and _held(due) > _FEW[due] // 2:  # they have come to stay, as what libraries keep
+                gc.freeze()
+        elif now - self._done_at[0] >= _WAITS_S:  # what is there all the time is never looked at
             gc.freeze()
-        self._at_rest = sys.getallocatedblocks()
-        self._done_at = time.monotonic()
+            self._done_at = [now] * len(_EVERY_S)
+
+
+def _held(generation: int) -> int:
+    """Objects of a generation and of the younger ones; gc.get_count() does not say it, where older ones have gone."""
+    return sum(len(gc.get_objects(generation=each)) for each in range(generation + 1))

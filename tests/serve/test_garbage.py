@@ -1,20 +1,16 @@
-"""Circles among old objects are looked for in quiet moments, and not in the middle of a large request."""
+"""A worker looks for circles when there is little to look through, and not in the middle of a large request."""
 
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
-import time
 import weakref
 from collections.abc import Iterator
-from pathlib import Path
 
+import gevent
 import pytest
+from gevent.event import Event
 
 from app.serve import garbage
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Circle:
@@ -29,8 +25,6 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
-    thread_time = staticmethod(time.thread_time)
-
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -39,63 +33,89 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-@pytest.fixture
-def circle() -> Iterator[weakref.ref[Circle]]:
-    """Of something old, which only a full collection looks at; and none comes by itself."""
+@pytest.fixture(autouse=True)
+def nobody_else_collects() -> Iterator[None]:
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+def circle() -> weakref.ref[Circle]:
+    return weakref.ref(Circle())
+
+
+def old_circle() -> weakref.ref[Circle]:
     made = Circle()
     gc.collect()
-    gc.disable()
-    found = weakref.ref(made)
-    del made
-    yield found
-    gc.enable()
+    return weakref.ref(made)
 
 
-def test_what_a_large_request_is_made_of_is_not_looked_through_while_it_is_worked_on() -> None:
-    code = (
-        "import gc\n"
-        "from app.serve import garbage\n"
-        "garbage.begin()\n"
-        "before = gc.get_stats()\n"
-        "kept = [[n] for n in range(1_000_000)]\n"
-        "after = gc.get_stats()\n"
-        "assert after[1]['collections'] > before[1]['collections']\n"
-        "assert after[2]['collections'] == before[2]['collections']\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_circles_of_young_objects_are_found_soon(clock: Clock) -> None:
+    collect, young = garbage.Collecting(), circle()
+    clock.now += 0.2
+    collect()
+    assert young() is None
 
 
-def test_circles_that_grew_old_are_found_in_a_quiet_moment(clock: Clock, circle: weakref.ref[Circle]) -> None:
-    collect = garbage.Collecting()
+def test_those_that_grew_old_are_found_within_half_a_minute(clock: Clock) -> None:
+    collect, old = garbage.Collecting(), old_circle()
     clock.now += 29
     collect()
-    assert circle() is not None
+    assert old() is not None
     clock.now += 2
     collect()
-    assert circle() is None
+    assert old() is None
 
 
-def test_a_moment_in_which_much_is_held_is_let_pass_but_not_for_ever(clock: Clock, circle: weakref.ref[Circle]) -> None:
-    collect = garbage.Collecting()
-    kept = [[n] for n in range(200_000)]
-    for _ in range(19):
-        clock.now += 31
+def test_what_a_large_request_is_made_of_is_not_looked_through(clock: Clock) -> None:
+    collect, young = garbage.Collecting(), circle()
+    large = [[n] for n in range(200_000)]
+    for _ in range(100):
+        clock.now += 0.2
         collect()
-        assert circle() is not None
+    assert young() is not None
+    del large
+    clock.now += 0.2
+    collect()
+    assert young() is None
+
+
+def test_what_is_held_for_long_does_not_keep_others_from_being_looked_through(clock: Clock) -> None:
+    collect = garbage.Collecting()
+    before = gc.get_freeze_count()
+    large = [[n] for n in range(200_000)]
     clock.now += 31
     collect()
-    assert circle() is None
-    assert len(kept) == 200_000
-
-
-def test_what_has_come_to_stay_is_not_looked_through_again(clock: Clock, circle: weakref.ref[Circle]) -> None:
-    collect = garbage.Collecting()
-    kept = [[n] for n in range(500_000)]
-    before = gc.get_freeze_count()
-    clock.now += 601
+    assert gc.get_freeze_count() > before + len(large)
+    young = circle()
+    clock.now += 0.2
     collect()
+    assert young() is None
+
+
+def test_what_has_come_to_stay_is_not_looked_through_again(clock: Clock) -> None:
+    collect = garbage.Collecting()
+    before = gc.get_freeze_count()
+    kept = [[n] for n in range(60_000)]
+    clock.now += 31
+    collect()
+    assert gc.get_freeze_count() > before + len(kept)
+
+
+def test_a_worker_collects_by_itself_alone() -> None:
+    gc.enable()
+    was_found = Event()
+    watching = garbage.watch()
     try:
-        assert gc.get_freeze_count() > before + len(kept)
+        gevent.sleep(0)
+        assert not gc.isenabled()
+        made = Circle()
+        weakref.finalize(made, was_found.set)
+        del made
+        assert was_found.wait(10)
     finally:
-        gc.unfreeze()
+        watching.kill()
+    assert gc.isenabled()
