@@ -28,11 +28,11 @@ MOST_GROWTH_MB_PER_MIN = 1.0
 SHORTEST_JUDGED_S = 150.0
 """Growth over less time than this is told, not judged: allocators and caches fill up at first."""
 SPARE_FDS = 3
+"""More than before that are no leak: an event descriptor of a pool of threads that was not needed before."""
 SPARE_MB = 100
 """What large requests leave free behind them, and a little; of large things one block says nothing."""
 SPARE_BLOCKS = 70_000
 """About seven megabytes: what libraries make when they are first used, and caches."""
-"""More than before that are no leak: an event descriptor of a pool of threads that was not needed before."""
 MOST_THREADS = 19
 """The first, and those of all pools, which start when needed: gevent's own 10, 6 of SQLite, 2 of accounts."""
 _SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")

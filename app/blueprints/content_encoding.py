@@ -15,12 +15,12 @@ else:
 
 _MOST_CODINGS = 2
 _LARGEST_WINDOW_LOG = 23  # 8 MB, https://www.rfc-editor.org/rfc/rfc9659
-
-
 _STEP_BYTES = 1024 * 1024
+_Bytes = bytes | bytearray
+"""What has been put together is not copied once more: of 32 MB that takes up to 0.1 s."""
 
 
-def decoded(raw: bytes, encodings: str, limit: int, pause: Callable[[], None]) -> bytes:
+def decoded(raw: _Bytes, encodings: str, limit: int, pause: Callable[[], None]) -> _Bytes:
     """`raw` without the codings that the header Content-Encoding names; more than `limit` bytes when it holds more.
     Calls `pause` after every megabyte: a few bytes may stand for many.
 
@@ -59,7 +59,7 @@ def _malformed(name: str, reason: str) -> InvalidRequest:
     )
 
 
-def _inflated(raw: bytes, most: int, pause: Callable[[], None]) -> tuple[bytes, bool]:
+def _inflated(raw: _Bytes, most: int, pause: Callable[[], None]) -> tuple[_Bytes, bool]:
     """gzip, or what is called deflate: zlib's format by the standard, without its head from some clients."""
     is_headless = raw[:1] != b"\x1f" and (len(raw) < 2 or raw[0] & 0x0F != 8 or (raw[0] << 8 | raw[1]) % 31)
     stream = zlib.decompressobj(wbits=-15 if is_headless else 47)
@@ -72,16 +72,16 @@ def _inflated(raw: bytes, most: int, pause: Callable[[], None]) -> tuple[bytes, 
             piece = stream.decompress(given, room)
             data += piece
             if len(data) == most:
-                return bytes(data), False
+                return data, False
             given = stream.unconsumed_tail
             is_emptied = not given and len(piece) < room
             pause()
         if stream.eof:
-            return bytes(data), not stream.unused_data and start + _STEP_BYTES >= len(raw)
-    return bytes(data), False
+            return data, not stream.unused_data and start + _STEP_BYTES >= len(raw)
+    return data, False
 
 
-def _unzstd(raw: bytes, most: int, pause: Callable[[], None]) -> tuple[bytes, bool]:
+def _unzstd(raw: _Bytes, most: int, pause: Callable[[], None]) -> tuple[_Bytes, bool]:
     stream = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _LARGEST_WINDOW_LOG})
     data = bytearray()
     given = raw
@@ -92,10 +92,10 @@ def _unzstd(raw: bytes, most: int, pause: Callable[[], None]) -> tuple[bytes, bo
         pause()
         if not piece and stream.needs_input:
             break
-    return bytes(data), stream.eof and not stream.unused_data
+    return data, stream.eof and not stream.unused_data
 
 
-_DECODERS: Mapping[str, Callable[[bytes, int, Callable[[], None]], tuple[bytes, bool]]] = {
+_DECODERS: Mapping[str, Callable[[_Bytes, int, Callable[[], None]], tuple[_Bytes, bool]]] = {
     "gzip": _inflated,
     "x-gzip": _inflated,
     "deflate": _inflated,

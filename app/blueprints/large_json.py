@@ -14,7 +14,7 @@ _PARSED_AT_ONCE = 512 * 1024
 _BETWEEN_MESSAGES = (b'},{"role"', b'}, {"role"')
 
 
-def loads(raw: bytes, pause: Callable[[], None]) -> Any:
+def loads(raw: bytes | bytearray, pause: Callable[[], None]) -> Any:
     """As orjson does, but of many messages some at a time. Raises orjson.JSONDecodeError."""
     if len(raw) > 2 * _PARSED_AT_ONCE:
         body = _loads_by_messages(raw, pause)
@@ -23,7 +23,7 @@ def loads(raw: bytes, pause: Callable[[], None]) -> Any:
     return orjson.loads(raw)
 
 
-def _loads_by_messages(raw: bytes, pause: Callable[[], None]) -> dict[str, Any] | None:
+def _loads_by_messages(raw: bytes | bytearray, pause: Callable[[], None]) -> dict[str, Any] | None:
     """None where it does not work out. Where a string that looks like the end of a message is none, one of the parts
     is no JSON by itself; and where all are, and what is left without them has a place for them among its messages,
     the whole is JSON and means the same."""
@@ -32,12 +32,13 @@ def _loads_by_messages(raw: bytes, pause: Callable[[], None]) -> dict[str, Any] 
     if len(cuts) < 2:
         return None
     place = os.urandom(16).hex()
+    view = memoryview(raw)
     try:
         messages = []
         for start, end in pairwise(cuts):
-            messages += orjson.loads(b"[%b]" % raw[start + 1 : end])
+            messages += orjson.loads(b"".join((b"[", view[start + 1 : end], b"]")))
             pause()
-        body = orjson.loads(b'%b,"%b",%b' % (raw[: cuts[0]], place.encode(), raw[cuts[-1] + 1 :]))
+        body = orjson.loads(b"".join((view[: cuts[0]], b',"%b",' % place.encode(), view[cuts[-1] + 1 :])))
         at = body["messages"].index(place)
     except (ValueError, KeyError, TypeError, AttributeError):  # orjson's error is a ValueError
         return None
@@ -45,7 +46,7 @@ def _loads_by_messages(raw: bytes, pause: Callable[[], None]) -> dict[str, Any] 
     return body if isinstance(body, dict) else None
 
 
-def _cuts(raw: bytes, pause: Callable[[], None]) -> list[int]:
+def _cuts(raw: bytes | bytearray, pause: Callable[[], None]) -> list[int]:
     """Where commas between messages seem to stand, _PARSED_AT_ONCE apart."""
     firsts = {}
     for between in _BETWEEN_MESSAGES:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _LOOKS_EVERY_S = 0.2
 _EVERY_S = (0.0, 2.0, 30.0)
 """The objects of each generation, together with the younger ones."""
-_FEW = (30_000, 30_000, 100_000)
-"""To look through so many takes 2 to 5 ms, and up to 20."""
+_FEW = (20_000, 20_000, 60_000)
+"""To look through so many took up to 10 ms, and 30."""
 _WAITS_S = 30.0
 
 

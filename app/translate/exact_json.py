@@ -61,7 +61,7 @@ def _refused(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
 
-def with_whole_characters(raw: bytes, pause: Pause = no_pause) -> bytes:
+def with_whole_characters(raw: bytes | bytearray, pause: Pause = no_pause) -> bytes | bytearray:
     """JSON without halves of a character (`\\ud83d` alone, where a text was cut within an emoji), which orjson refuses:
     each is U+FFFD instead. The very same bytes where there is none."""
     if all(beginning not in raw for beginning in paced((rb"\ud", rb"\uD"), pause)):
@@ -71,7 +71,7 @@ def with_whole_characters(raw: bytes, pause: Pause = no_pause) -> bytes:
     for found in paced(_ESCAPE.finditer(raw), pause):
         if found["half"]:
             whole[found.start() : found.end()] = _REPLACEMENT  # which is as long
-    return bytes(whole)
+    return whole
 
 
 def dumps(value: Any) -> bytes:

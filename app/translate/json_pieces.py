@@ -7,7 +7,7 @@ from app.translate.pause import Pause
 _COUNTED_AT_ONCE = 4 * 1024 * 1024
 
 
-def are_more_than(most: int, raw: bytes, pause: Pause) -> bool:
+def are_more_than(most: int, raw: bytes | bytearray, pause: Pause) -> bool:
     """Whether it holds more than `most` arrays, objects and their members. What is no JSON may pass."""
     if len(raw) <= most:
         return False
@@ -18,7 +18,7 @@ def are_more_than(most: int, raw: bytes, pause: Pause) -> bool:
     return upper > most and _are_more_outside_strings(most, raw, pause)  # they may be commas of prose
 
 
-def _are_more_outside_strings(most: int, raw: bytes, pause: Pause) -> bool:
+def _are_more_outside_strings(most: int, raw: bytes | bytearray, pause: Pause) -> bool:
     pieces, at = 0, 0
     while True:
         pause()
@@ -31,11 +31,11 @@ def _are_more_outside_strings(most: int, raw: bytes, pause: Pause) -> bool:
         at = _end_of_string(raw, begin + 1, pause)
 
 
-def _separators(raw: bytes, start: int, end: int) -> int:
+def _separators(raw: bytes | bytearray, start: int, end: int) -> int:
     return raw.count(b",", start, end) + raw.count(b"[", start, end) + raw.count(b"{", start, end)
 
 
-def _end_of_string(raw: bytes, at: int, pause: Pause) -> int:
+def _end_of_string(raw: bytes | bytearray, at: int, pause: Pause) -> int:
     while (end := raw.find(b'"', at)) >= 0:
         first = end
         while first > at and raw[first - 1] == 0x5C:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from backports import zstd
 from flask.testing import FlaskClient
 
+from app.blueprints import large_json
 from tests.conftest import ADMIN, CLIENT, AppMaker
 
 HI: dict[str, Any] = {"model": "claude-sonnet-5", "messages": [{"role": "user", "content": "hi"}]}
@@ -178,3 +180,27 @@ def test_an_explanation_is_for_requests_of_sixteen_megabytes_at_most(make_app: A
         answer = ask(client, BODY.replace(b"hi", b"x" * size))
         assert answer.status_code == status
     assert "16777216 bytes" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [("", bytes), ("deflate", zlib.compress), ("zstd", zstd.compress)])
+def test_a_large_body_is_not_copied_as_a_whole(
+    make_app: AppMaker, monkeypatch: pytest.MonkeyPatch, encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    size = 15_000_000
+    coded = compress(orjson.dumps({**HI, "x": "x" * size}))
+    peaks: list[int] = []
+
+    def loads(raw: bytes, pause: Callable[[], None]) -> Any:
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        assert len(raw) > size
+        return HI
+
+    monkeypatch.setattr(large_json, "loads", loads)
+    client = make_app(max_body_bytes=2 * size).test_client()
+    tracemalloc.start()
+    try:
+        ask(client, coded, encoding)
+    finally:
+        tracemalloc.stop()
+    (peak,) = peaks
+    assert peak < 1.3 * size, "there is room for an eighth more"

@@ -99,7 +99,7 @@ def test_what_is_held_for_long_does_not_keep_others_from_being_looked_through(cl
 def test_what_has_come_to_stay_is_not_looked_through_again(clock: Clock) -> None:
     collect = garbage.Collecting()
     before = gc.get_freeze_count()
-    kept = [[n] for n in range(60_000)]
+    kept = [[n] for n in range(40_000)]
     clock.now += 31
     collect()
     assert gc.get_freeze_count() > before + len(kept)
