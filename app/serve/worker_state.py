@@ -82,7 +82,8 @@ def forget(pid: int) -> None:
 
 def held() -> dict[str, int]:
     """What this worker holds: greenlets that are alive, without those that each thread of a pool has, and blocks of
-    Python's memory. It looks at every object: for those who ask for details, not for each tick."""
+    Python's memory. It looks at every object: for those who ask for details, not for each tick. Greenlets that live on
+    since the collector last put everything away (see garbage.py) are not among them."""
     here = _root(getcurrent())
     greenlets = sum(
         isinstance(thing, greenlet) and not thing.dead and _root(thing) is here for thing in gc.get_objects()
