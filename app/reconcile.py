@@ -133,7 +133,10 @@ def _check_way(base_url: str) -> None:
 def _chosen(connections: Sequence[Connection], id: str | None) -> list[Connection]:
     found = [each for each in connections if id in (None, each.id, each.name)]
     if not found:
-        raise ConfigError(f"There is no connection {id}." if id else "There is no connection to reconcile.")
+        where = "Connections come from this gateway's database and its environment: set here what it is started with."
+        raise ConfigError(
+            f"There is no connection {id}. {where}" if id else f"There is no connection to reconcile. {where}"
+        )
     if len({each.base_url for each in found}) > 1:
         names = ", ".join(f"{each.id} ({each.name or each.base_url})" for each in found)
         raise ConfigError(f"The connections are to different addresses; choose one with --connection: {names}.")
