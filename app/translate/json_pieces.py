@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from app.translate.pause import Pause
 
 _COUNTED_AT_ONCE = 4 * 1024 * 1024
+_LOOKED_AT_ONCE = 64 * 1024
+_REST_OF_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 
 def are_more_than(most: int, raw: bytes | bytearray, pause: Pause) -> bool:
-    """Whether it holds more than `most` arrays, objects and their members. What is no JSON may pass."""
+    """Whether it holds more than `most` arrays, objects and their members. What is no JSON may pass, or not."""
     if len(raw) <= most:
         return False
     upper = 0
@@ -19,12 +23,13 @@ def are_more_than(most: int, raw: bytes | bytearray, pause: Pause) -> bool:
 
 
 def _are_more_outside_strings(most: int, raw: bytes | bytearray, pause: Pause) -> bool:
-    pieces, at = 0, 0
+    pieces, strings, at = 0, 0, 0
     while True:
         pause()
         begin = raw.find(b'"', at)
         pieces += _separators(raw, at, begin if begin >= 0 else len(raw))
-        if pieces > most:
+        strings += 1
+        if pieces > most or strings > 2 * most + 2:  # a member is two strings at most
             return True
         if begin < 0:
             return False
@@ -36,12 +41,12 @@ def _separators(raw: bytes | bytearray, start: int, end: int) -> int:
 
 
 def _end_of_string(raw: bytes | bytearray, at: int, pause: Pause) -> int:
-    while (end := raw.find(b'"', at)) >= 0:
-        first = end
-        while first > at and raw[first - 1] == 0x5C:
-            first -= 1
-        if (end - first) % 2 == 0:  # not escaped
+    while at < len(raw):
+        end = next(_REST_OF_STRING.finditer(raw, at, at + _LOOKED_AT_ONCE)).end()
+        if raw[end : end + 1] == b'"':
             return end + 1
-        at = end + 1
+        if end == at:  # a backslash is the last of all
+            break
+        at = end
         pause()
     return len(raw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from backports import zstd
 from flask.testing import FlaskClient
 
 from app.blueprints import large_json
+from app.blueprints.content_encoding import decoded
+from app.errors import InvalidRequest
+from app.translate.pause import no_pause
 from tests.conftest import ADMIN, CLIENT, AppMaker
 
 HI: dict[str, Any] = {"model": "claude-sonnet-5", "messages": [{"role": "user", "content": "hi"}]}
@@ -89,6 +93,23 @@ def test_a_small_body_that_is_large_when_decoded_is_too_large(
     answer = ask(client, bomb, encoding)
     assert answer.status_code == 413
     assert said(ask(client, compress(b" " * 9_000 + BODY), encoding)) == "hi"
+
+
+@pytest.mark.parametrize(("encoding", "compress"), CODED)
+def test_a_coded_body_of_several_reads_comes_out_whole(encoding: str, compress: Callable[[bytes], bytes]) -> None:
+    body = random.Random(7).randbytes(300_000)
+    assert decoded(compress(body), encoding.lower(), 2**20, no_pause) == body
+
+
+@pytest.mark.parametrize(
+    ("encoding", "head", "block"),
+    [("deflate", b"", bytes.fromhex("000000ffff")), ("zstd", bytes.fromhex("28b52ffd0058"), bytes.fromhex("02000041"))],
+)
+def test_others_get_their_turn_while_a_coded_body_makes_nothing(encoding: str, head: bytes, block: bytes) -> None:
+    pauses: list[None] = []
+    with pytest.raises(InvalidRequest):
+        decoded(head + block * (2**20 // len(block)), encoding, 2**20, lambda: pauses.append(None))
+    assert len(pauses) >= 16
 
 
 def test_a_window_larger_than_the_standard_allows_is_not_reserved(client: FlaskClient) -> None:
