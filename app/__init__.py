@@ -57,6 +57,7 @@ def create_app(settings: Settings) -> Flask:
 def create_storage_app(settings: Settings) -> Flask:
     """The application without its routes, which need the SDK and its two seconds: enough for commands."""
     from app import extensions
+    from app.serve.routes import RememberingFlask
     from app.services import Services
     from app.storage import audit, database, ledger
     from app.storage.books import Books
@@ -67,7 +68,7 @@ def create_storage_app(settings: Settings) -> Flask:
     from app.storage.writer import GroupedWriter
 
     logging.getLogger("app").setLevel(settings.log_level.upper())
-    app = Flask(
+    app = RememberingFlask(
         __name__,
         instance_path=str(settings.instance_path.resolve()),
         template_folder="pages/templates",

@@ -143,6 +143,21 @@ def _all_tools_allowed() -> dict[str, Any]:
     return {"tools": tools, "tool_choice": {"type": "allowed_tools", "allowed_tools": allowed}}
 
 
+def _many_lists() -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"a": {"enum": [[]] * 200_000}}}
+    return {"tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]}
+
+
+def _backslashes() -> dict[str, Any]:
+    """With as many commas in a text as make the gateway look where texts end."""
+    return {"messages": [{**_HELLO, "content": "\\" * 4_000_000 + "," * 600_000}]}
+
+
+def _nothing_in_zstd() -> bytes:
+    """A frame of blocks that each stand for no byte at all."""
+    return bytes.fromhex("28b52ffd0058") + bytes.fromhex("02000041") * 2_000_000 + bytes.fromhex("010000")
+
+
 PLANS = (
     Plan("pipelined /healthz", _pipelined("/healthz"), is_endless=True),
     Plan("pipelined 404", _pipelined("/nope"), is_endless=True),
@@ -161,6 +176,9 @@ PLANS = (
     Plan("a message of 8 MB", _chat(lambda: {"messages": [{**_HELLO, "content": "word " * 1_600_000}]})),
     Plan("thinking, then blanks", _chat(_thinking_and_blanks)),
     Plan("all of 8,000 tools allowed", _chat(_all_tools_allowed)),
+    Plan("ten of 200,000 lists at once", _chat(_many_lists), connections=10),
+    Plan("a text of backslashes", _chat(_backslashes)),
+    Plan("empty blocks of zstd", _post(_CHAT, _AUTH + "content-encoding: zstd\r\n", _nothing_in_zstd)),
     Plan("upload above the limit", _post(_CHAT, _AUTH, lambda: b"x" * (_LIMIT + 1))),
     Plan("upload above the limit, chunked", _chunked_upload),
 )

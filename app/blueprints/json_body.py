@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,9 +15,13 @@ from app.errors import InvalidRequest, shown
 from app.serve.bodies import BodiesUnderWay
 from app.translate import exact_json, json_pieces
 from app.translate.json_depth import is_deeper_than
+from app.translate.pause import Pause
 from app.turns import give_turn
 
 _READ_AT_ONCE = 64 * 1024
+_LARGE = 64 * 1024
+"""Bytes; what is smaller is done within some milliseconds."""
+_GIVE_TURN_TO_SMALLER = partial(give_turn, is_large=True)
 MAX_DEPTH = 200
 MOST_PIECES = 500_000
 """Parsing so many takes up to 60 ms, in which nobody else has a turn; a conversation of 2,000 messages has 30,000."""
@@ -40,13 +45,13 @@ def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[s
     encodings = request.environ.get("HTTP_CONTENT_ENCODING")
     if encodings:
         with bodies.one(g.caller.who, limit):
-            raw = decoded(raw, encodings, limit, give_turn)
+            raw = decoded(raw, encodings, limit, _pause_for(raw))
         if len(raw) > limit:
             raise body_too_large()
     body = _parsed(raw, mends_text)
     if not isinstance(body, dict):
         raise InvalidRequest("We could not parse the JSON body of your request. It must be a JSON object.")
-    if raw.count(b"{") + raw.count(b"[") > max_depth and is_deeper_than(body, max_depth, give_turn):
+    if raw.count(b"{") + raw.count(b"[") > max_depth and is_deeper_than(body, max_depth, _pause_for(raw)):
         raise InvalidRequest(f"The JSON body of your request is nested more than {max_depth} levels deep.")
     return body
 
@@ -61,25 +66,30 @@ def _received(most: int) -> bytes | bytearray:
     return raw
 
 
+def _pause_for(raw: bytes | bytearray) -> Pause:
+    return _GIVE_TURN_TO_SMALLER if len(raw) >= _LARGE else give_turn
+
+
 def _parsed(raw: bytes | bytearray, mends_text: bool) -> Any:
-    give_turn()
-    if json_pieces.are_more_than(MOST_PIECES, raw, give_turn):
+    pause = _pause_for(raw)
+    pause()
+    if json_pieces.are_more_than(MOST_PIECES, raw, pause):
         raise InvalidRequest(
             f"The body of your request holds more than {MOST_PIECES:,} JSON values.", code="too_many_values"
         )
-    give_turn()
+    pause()
     try:
-        body = large_json.loads(raw, give_turn)
+        body = large_json.loads(raw, pause)
     except orjson.JSONDecodeError as error:
-        body = _second_reading(raw, error, mends_text)
-    give_turn()
+        body = _second_reading(raw, error, mends_text, pause)
+    pause()
     return body
 
 
-def _second_reading(raw: bytes | bytearray, error: orjson.JSONDecodeError, mends_text: bool) -> Any:
+def _second_reading(raw: bytes | bytearray, error: orjson.JSONDecodeError, mends_text: bool, pause: Pause) -> Any:
     """Of what orjson refused: behind a byte order mark, or with halves of characters, which JavaScript's strings may
     hold when they are cut. Raises InvalidRequest in words that say what is wrong."""
-    give_turn()
+    pause()
     raw = raw.removeprefix(_BYTE_ORDER_MARK)
     try:
         raw.decode()
@@ -87,12 +97,12 @@ def _second_reading(raw: bytes | bytearray, error: orjson.JSONDecodeError, mends
         raise InvalidRequest(
             f"The body of your request is not UTF-8, as JSON has to be: byte {wrong.start} is 0x{raw[wrong.start]:02x}."
         ) from error
-    give_turn()
-    mended = exact_json.with_whole_characters(raw, give_turn)
+    pause()
+    mended = exact_json.with_whole_characters(raw, pause)
     g.has_mended_text = mends_text and mended != raw
-    give_turn()
+    pause()
     try:
-        return large_json.loads(mended if mends_text else raw, give_turn)
+        return large_json.loads(mended if mends_text else raw, pause)
     except orjson.JSONDecodeError as still:
         raise InvalidRequest(
             f"We could not parse the JSON body of your request. {still.msg} (line {still.lineno} column {still.colno})."

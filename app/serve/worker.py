@@ -71,7 +71,7 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]  # as above
         super().handle(self._listeners[listener], own, addr)
 
     def handle_request(self, listener_name: str, req: Any, sock: Any, addr: Any) -> None:
-        give_turn()  # requests may lie ready one behind the other
+        give_turn(is_large=_declared_length(req) >= LEAST_OF_BODY)  # requests may lie ready one behind the other
         sock.expect_body()
         try:
             is_to_be_closed = False
@@ -122,6 +122,11 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]  # as above
             log.warning("%d answers could not be finished in time and end with an error", ended)
 
 
+def _declared_length(req: Any) -> int:
+    """Of a body; 0 of one in chunks."""
+    return getattr(req.body.reader, "length", 0)
+
+
 class _Listener:
     """What a request asks of its listening socket, which may be closed before the request's turn comes."""
 
@@ -148,6 +153,7 @@ class _ClientSocket(GeventSocket):  # type: ignore[misc]  # gevent comes without
 
     def expect_head(self) -> None:
         self._window_ends = 0.0
+        self._received = 0
 
     def linger(self) -> None:
         """The answer is out and more of the body still comes. Many clients read no answer before they have sent all,
@@ -159,7 +165,7 @@ class _ClientSocket(GeventSocket):  # type: ignore[misc]  # gevent comes without
                 left -= len(data)
 
     def recv(self, *args: Any) -> bytes:
-        give_turn()  # what has arrived already is received without a wait
+        give_turn(is_large=self._received >= LEAST_OF_BODY)  # what has arrived already is received without a wait
         if not self._window_ends:
             head: bytes = super().recv(*args)
             return head

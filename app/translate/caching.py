@@ -12,6 +12,7 @@ from typing import Any, Literal
 from app.errors import UntranslatableRequest
 from app.translate.native import THINKING
 from app.translate.notes import Notes
+from app.translate.pause import Pause, paced
 
 Control = dict[str, Any]
 Caching = Literal["auto", "passive", "off"]
@@ -75,7 +76,7 @@ def apply_caching(body: dict[str, Any], request: Mapping[str, Any], caching: Cac
     """Brings the breakpoints of `body` to what the API takes, and adds an automatic one where none was set. Answers
     whether all that is written into the cache stays for an hour."""
     asked = _asked(request)
-    marked = list(_marked(body))
+    marked = list(_marked(body, notes.pause))
     if caching == "off":
         for block in marked:
             del block["cache_control"]
@@ -128,12 +129,12 @@ def _asked(request: Mapping[str, Any]) -> _Asked:
     return _Asked(mode, _OPENAI_TTLS[ttl] or (_RETENTIONS[retention] if retention else None))
 
 
-def _marked(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _marked(body: Mapping[str, Any], pause: Pause) -> Iterator[dict[str, Any]]:
     """The blocks with a breakpoint, in the order in which the prompt is put together."""
     blocks = [*body.get("tools", ()), *body.get("system", ())]
-    for message in body["messages"]:
+    for message in paced(body["messages"], pause):
         blocks += message["content"]
-    return (block for block in blocks if "cache_control" in block)
+    return (block for block in paced(blocks, pause) if "cache_control" in block)
 
 
 def _is_worth_caching(body: Mapping[str, Any], request: Mapping[str, Any]) -> bool:

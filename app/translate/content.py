@@ -373,7 +373,7 @@ def sniff_image(raw: bytes) -> str | None:
 
 def agree_on_citations(body: Mapping[str, Any], notes: Notes) -> bool:
     """All documents of a request must be cited or none, and none beside an enforced format. Whether they will be."""
-    documents = [block for message in body["messages"] for block in _documents(message["content"])]
+    documents = [block for message in paced(body["messages"], notes.pause) for block in _documents(message["content"])]
     if not any((document.get("citations") or {}).get("enabled") for document in documents):
         return False
     is_enforced = (body.get("output_config") or {}).get("format") is not None

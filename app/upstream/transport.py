@@ -29,11 +29,13 @@ from urllib3.util import parse_url
 
 from app.errors import ConfigError
 from app.settings import Settings
-from app.turns import give_turn
+from app.turns import EVERY_S, give_turn
 from app.upstream.http1 import BadResponse, ResponseDecoder
 from app.upstream.waiting import is_silent_and_open
 
 _READ_SIZE = 16384
+_SHARE = 0.1
+"""Of a worker's time, what one answer may take without queuing up for it. A paced stream takes a hundredth."""
 _CONNECTIONS_KEPT = 64
 _KEPT_S = 60.0
 _WRITTEN_AT_ONCE = 65536
@@ -65,6 +67,9 @@ class Wire:
         self._readable: Any = None
         self._timer: Any = None
         self._timer_s = 0.0
+        self._worked_since = 0.0
+        self._paid_until = 0.0
+        """In monotonic seconds, as is the former: when its share of the time will have made up for what it worked."""
         self.was_used = False
         self.idle_since = 0.0
 
@@ -75,9 +80,26 @@ class Wire:
         else:
             self._socket.sendall(head)
             self._socket.sendall(body)
+        self._worked_since = time.monotonic()
 
     def receive(self, seconds: float | None) -> bytes | None:
         """What has arrived, b"" at the end; None when nothing came in time. Raises OSError."""
+        self._give_turn_if_hasty()
+        try:
+            return self._received(seconds)
+        finally:
+            self._worked_since = time.monotonic()
+
+    def _give_turn_if_hasty(self) -> None:
+        """An upstream may send without pause. Others, of which each read wants a moment, do not queue up behind those
+        that work for long: whatever waits for the socket goes on first in each round of the loop."""
+        now = time.monotonic()
+        self._paid_until = max(self._paid_until, now) + (now - self._worked_since) / _SHARE
+        if self._paid_until - now > EVERY_S / _SHARE:
+            give_turn()
+            self._paid_until = 0.0
+
+    def _received(self, seconds: float | None) -> bytes | None:
         is_there = False
         if self._is_watched and not self._has_more and not self._holds_bytes():
             if not self._wait(seconds):
@@ -93,7 +115,6 @@ class Wire:
         return data
 
     def _read(self) -> bytes:
-        give_turn()  # an upstream may send without pause
         data: bytes = self._socket.recv(_READ_SIZE)
         return data
 

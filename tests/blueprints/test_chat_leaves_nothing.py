@@ -103,4 +103,5 @@ def test_no_request_leaves_more_circles_than_the_least(make_app: AppMaker, simul
             gc.enable()
 
     again = min(left(path) for _ in range(2))  # what other tests made may go meanwhile
-    assert again <= left("/healthz") + 50
+    unfound = 0 if path in ASKED else 80  # Werkzeug's search; see app/serve/routes.py
+    assert again <= left("/healthz") + unfound + 5

@@ -84,16 +84,28 @@ def test_what_a_large_request_is_made_of_is_not_looked_through(clock: Clock) -> 
 
 
 def test_what_is_held_for_long_does_not_keep_others_from_being_looked_through(clock: Clock) -> None:
-    collect = garbage.Collecting()
-    before = gc.get_freeze_count()
-    large = [[n] for n in range(200_000)]
-    clock.now += 31
+    collect, young = garbage.Collecting(), circle()
+    held = [[n] for n in range(80_000)]
+    clock.now += 29
     collect()
-    assert gc.get_freeze_count() > before + len(large)
-    young = circle()
-    clock.now += 0.2
+    assert young() is not None
+    clock.now += 2
     collect()
     assert young() is None
+    later = circle()
+    clock.now += 0.2
+    collect()
+    assert later() is None
+    assert len(held) == 80_000
+
+
+def test_many_that_are_held_are_not_counted_one_by_one(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    collect = garbage.Collecting()
+    large = [[n] for n in range(200_000)]
+    monkeypatch.setattr(gc, "get_objects", None)
+    clock.now += 100
+    collect()
+    assert len(large) == 200_000
 
 
 def test_what_has_come_to_stay_is_not_looked_through_again(clock: Clock) -> None:

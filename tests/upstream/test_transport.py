@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -418,6 +419,38 @@ def test_what_has_lain_idle_for_long_is_closed(serve: Any, to: Any, monkeypatch:
     monkeypatch.setattr(module, "_KEPT_S", -1.0)
     transport.close_idle()
     assert transport._idle == []
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("waits_s", "works_s", "turns"), [(0.01, 0.0005, 0), (0.0, 0.0005, 4), (0.0, 0.02, 99)])
+def test_only_a_stream_that_works_for_more_than_its_share_queues_up_for_turns(
+    monkeypatch: pytest.MonkeyPatch, waits_s: float, works_s: float, turns: int
+) -> None:
+    clock, given = Clock(), []
+    ours, theirs = socket.socketpair()
+    wire = module.Wire(SimpleNamespace(sock=ours, close=ours.close))  # type: ignore[arg-type]  # what it uses of one
+    wire.send(b"head", b"")
+
+    def received(seconds: float | None) -> bytes:
+        clock.now += waits_s
+        return b"event"
+
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "give_turn", lambda: given.append(clock.now))
+    monkeypatch.setattr(wire, "_received", received)
+    for _ in range(100):
+        assert wire.receive(None) == b"event"
+        clock.now += works_s
+    wire.close()
+    theirs.close()
+    assert len(given) == turns
 
 
 def test_all_of_it_holds_under_gevent() -> None:

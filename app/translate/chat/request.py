@@ -111,6 +111,7 @@ def to_message_params(
         instructions=request.get("system"),
         placement=options.system_placement,
     )
+    notes.pause()
     tools, tool_choice = _tools(request, offered, conversation, names, facts)
     forced = forcing(tools, tool_choice, output, facts, notes, enforces=options.enforces_schemas)
     tools, tool_choice, output = forced.tools, forced.tool_choice, forced.output
