@@ -6,6 +6,7 @@ from gevent.event import Event
 from gevent.threadpool import ThreadPool
 from sqlalchemy import text
 
+from app.serve import worker_state
 from app.storage import database
 from tests.conftest import ADMIN
 
@@ -49,6 +50,8 @@ def test_secrets_that_cannot_be_decrypted_are_a_503(make_app):
 
 
 def test_the_count_of_greenlets_is_of_those_that_serve_not_of_threads_of_a_pool(client):
+    worker_state.begin()
+
     def count():
         return client.get("/readyz", headers=ADMIN).json["worker"]["greenlets"]
 
