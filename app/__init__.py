@@ -116,13 +116,14 @@ def _one_slash(inner: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[
 def start_background_work(app: Flask) -> list[Any]:
     """What a worker does beside requests: follow the configuration. Call once in each worker, after the fork."""
     from app.serve import garbage, worker_state
+    from app.upstream.waiting import ClientWatch
 
     config = app.extensions["dragoman"].config
     claude = app.extensions["dragoman.upstream"]
     worker_state.begin()
     config.on_watch.append(lambda: claude.follow(config.snapshot))
     config.on_watch.append(lambda: worker_state.publish(app))
-    return [config.watch(), garbage.watch()]
+    return [config.watch(), garbage.watch(ClientWatch.are_none)]
 
 
 def end_background_work(app: Flask) -> None:

@@ -85,7 +85,8 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]  # as above
                 is_to_be_closed = True
             if is_to_be_closed:
                 raise StopIteration
-        except (gevent.GreenletExit, SystemExit):
+        except (gevent.GreenletExit, SystemExit) as end:
+            end.__traceback__ = None  # Flask keeps it in a frame that it leads to: a circle with all of the request
             raise StopIteration from None
         finally:
             sock.expect_head()

@@ -13,6 +13,7 @@ from app.errors import GatewayError
 from app.translate.continuation import Event
 from app.upstream.answer import Answer
 from app.upstream.pool import Plan, Pool, Request, Times
+from app.upstream.waiting import spawn
 
 T = TypeVar("T")
 _BATCHES_AHEAD = 16
@@ -61,7 +62,7 @@ def _at_once(tasks: Sequence[Callable[[], None]]) -> None:
             gevent.killall([other for other in greenlets if other is not gevent.getcurrent()], block=False)
 
     greenlets: list[Any] = []
-    greenlets += [gevent.spawn(run, task) for task in tasks]
+    greenlets += [spawn(run, task) for task in tasks]
     try:
         gevent.joinall(greenlets, raise_error=True)
     finally:
@@ -92,7 +93,7 @@ class Choices:
                 yield 0, batch
             return
         queue: Any = Queue(_BATCHES_AHEAD)
-        self._greenlets = [gevent.spawn(self._pump, index, queue) for index in range(len(self._answers))]
+        self._greenlets = [spawn(self._pump, index, queue) for index in range(len(self._answers))]
         running = len(self._greenlets)
         while running:
             index, batch = queue.get()

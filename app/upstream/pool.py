@@ -137,6 +137,14 @@ class Pool:
         """The first answer to be had. With `stream` Claude is asked for one; with `whole` it has been read to its end,
         otherwise its batches are still to be read. Raises UpstreamError."""
         failures: list[Failure] = []
+        try:
+            return self._first_of(request, plan, failures, stream=stream, whole=whole, times=times)
+        finally:
+            failures.clear()  # else each error holds the frames that it came through, and they hold each error
+
+    def _first_of(
+        self, request: Request, plan: Plan, failures: list[Failure], *, stream: bool, whole: bool, times: Times
+    ) -> Answer:
         waiting = list(plan.connections)
         may_ask_again = True
         while waiting and (left_s := times.ends_at - time.monotonic()) > 0:
@@ -168,10 +176,7 @@ class Pool:
                 self._on_attempt(connection, "answered")
                 request.answered(connection)
                 return answer
-        try:
-            raise all_failed([*failures, *plan.left_out] if failures else [])
-        finally:
-            failures.clear()  # else each error holds this frame, and this frame each error
+        raise all_failed([*failures, *plan.left_out] if failures else [])
 
     def _open_one(
         self, request: Request, connection: Connection, limits: Limits, *, stream: bool, whole: bool, times: Times

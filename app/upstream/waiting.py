@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import gevent
@@ -55,6 +56,11 @@ class ClientWatch:
         for watch in cls._all:
             gevent.get_hub().loop.run_callback(watch._stop)
         return len(cls._all)
+
+    @classmethod
+    def are_none(cls) -> bool:
+        """Whether no answer is waited for."""
+        return not cls._all
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         found = environ.get("gunicorn.socket") if monkey.is_module_patched("socket") else None
@@ -129,6 +135,17 @@ def is_silent_and_open(descriptor: int) -> bool:
 T = TypeVar("T")
 
 
+def spawn(function: Callable[..., object], *args: Any) -> Any:
+    """As gevent's, for a greenlet that may be killed. gevent would keep the exception, and with it each frame, which
+    lead back to whoever holds the greenlet: a circle with all of the request."""
+
+    def run() -> None:
+        with suppress(gevent.GreenletExit):
+            function(*args)
+
+    return gevent.spawn(run)
+
+
 class Task(Generic[T]):
     """A function that runs in a greenlet of its own, so that its wait can be left and taken up again.
 
@@ -139,7 +156,7 @@ class Task(Generic[T]):
         self._outcome: tuple[T | None, Exception | None] | None = None
         self._discard = discard
         self._is_abandoned = False
-        self._greenlet = gevent.spawn(self._run, function)
+        self._greenlet = spawn(self._run, function)
 
     def _run(self, function: Callable[[], T]) -> None:
         try:
@@ -182,5 +199,6 @@ class Task(Generic[T]):
 
     def _discard_outcome(self) -> None:
         value = self._outcome[0] if self._outcome else None
+        self._outcome = (None, None)  # an error that nobody takes would lead back here
         if value is not None:
             self._discard(value)

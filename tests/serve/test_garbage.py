@@ -54,14 +54,14 @@ def old_circle() -> weakref.ref[Circle]:
 
 
 def test_circles_of_young_objects_are_found_soon(clock: Clock) -> None:
-    collect, young = garbage.Collecting(), circle()
+    collect, young = garbage.Collecting(lambda: False), circle()
     clock.now += 0.2
     collect()
     assert young() is None
 
 
 def test_those_that_grew_old_are_found_within_half_a_minute(clock: Clock) -> None:
-    collect, old = garbage.Collecting(), old_circle()
+    collect, old = garbage.Collecting(lambda: False), old_circle()
     clock.now += 29
     collect()
     assert old() is not None
@@ -71,7 +71,7 @@ def test_those_that_grew_old_are_found_within_half_a_minute(clock: Clock) -> Non
 
 
 def test_what_a_large_request_is_made_of_is_not_looked_through(clock: Clock) -> None:
-    collect, young = garbage.Collecting(), circle()
+    collect, young = garbage.Collecting(lambda: False), circle()
     large = [[n] for n in range(200_000)]
     for _ in range(100):
         clock.now += 0.2
@@ -84,7 +84,7 @@ def test_what_a_large_request_is_made_of_is_not_looked_through(clock: Clock) -> 
 
 
 def test_what_is_held_for_long_does_not_keep_others_from_being_looked_through(clock: Clock) -> None:
-    collect, young = garbage.Collecting(), circle()
+    collect, young = garbage.Collecting(lambda: False), circle()
     held = [[n] for n in range(80_000)]
     clock.now += 29
     collect()
@@ -100,7 +100,7 @@ def test_what_is_held_for_long_does_not_keep_others_from_being_looked_through(cl
 
 
 def test_many_that_are_held_are_not_counted_one_by_one(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    collect = garbage.Collecting()
+    collect = garbage.Collecting(lambda: False)
     large = [[n] for n in range(200_000)]
     monkeypatch.setattr(gc, "get_objects", None)
     clock.now += 100
@@ -108,8 +108,33 @@ def test_many_that_are_held_are_not_counted_one_by_one(clock: Clock, monkeypatch
     assert len(large) == 200_000
 
 
+def test_while_no_answer_is_under_way_there_may_be_many(clock: Clock) -> None:
+    is_idle = False
+    collect, young = garbage.Collecting(lambda: is_idle), circle()
+    held = [[n] for n in range(200_000)]
+    clock.now += 100
+    collect()
+    assert young() is not None
+    is_idle = True
+    collect()
+    assert young() is None
+    assert len(held) == 200_000
+
+
+def test_before_all_memory_is_used_up_the_others_have_to_wait(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    collect, young = garbage.Collecting(lambda: False), circle()
+    held = [[n] for n in range(200_000)]
+    clock.now += 100
+    collect()
+    assert young() is not None
+    monkeypatch.setattr(garbage, "_TOO_MANY_BLOCKS", 100_000)
+    collect()
+    assert young() is None
+    assert len(held) == 200_000
+
+
 def test_what_has_come_to_stay_is_not_looked_through_again(clock: Clock) -> None:
-    collect = garbage.Collecting()
+    collect = garbage.Collecting(lambda: False)
     before = gc.get_freeze_count()
     kept = [[n] for n in range(40_000)]
     clock.now += 31
@@ -120,7 +145,7 @@ def test_what_has_come_to_stay_is_not_looked_through_again(clock: Clock) -> None
 def test_a_worker_collects_by_itself_alone() -> None:
     gc.enable()
     was_found = Event()
-    watching = garbage.watch()
+    watching = garbage.watch(lambda: False)
     try:
         gevent.sleep(0)
         assert not gc.isenabled()

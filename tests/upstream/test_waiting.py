@@ -92,3 +92,33 @@ def test_an_error_that_was_told_keeps_nothing_alive() -> None:
         assert is_there() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("when", ["before it fails", "when it has failed", "and it is stopped"])
+def test_a_task_that_is_given_up_keeps_nothing(when: str) -> None:
+    class Request:
+        pass
+
+    def begin() -> tuple[Task[None], weakref.ref[Request], Event]:
+        request, may_fail = Request(), Event()
+
+        def fail() -> None:
+            assert isinstance(request, Request)
+            if when == "when it has failed":
+                raise LookupError("no")
+            with suppress(gevent.GreenletExit if when == "before it fails" else LookupError):
+                may_fail.wait()
+            raise LookupError("no")
+
+        return Task(fail, discard=lambda _: None), weakref.ref(request), may_fail
+
+    gc.disable()
+    try:
+        task, request, _ = begin()
+        gevent.idle()
+        task.cancel()
+        gevent.idle()
+        del task
+        assert request() is None
+    finally:
+        gc.enable()
