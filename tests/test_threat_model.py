@@ -299,7 +299,7 @@ def _hostile() -> dict[str, bytes]:
         "many values": head + b"[" + b"1," * 400_000 + b"1]}",
         "too many values": head + b"[" + b"1," * 10_000_000 + b"1]}",
         "no JSON": b'{"' * 10_000_000,
-        "backslashes": head + b'[{"role":"user","content":"' + rb"\\" * 7_000_000 + b"," * 600_000 + b'"}]}',
+        "backslashes": head + b'[{"role":"user","content":"' + rb"\\" * 3_900_000 + b"," * 600_000 + b'"}]}',
     }
 
 

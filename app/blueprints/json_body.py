@@ -25,6 +25,8 @@ _GIVE_TURN_TO_SMALLER = partial(give_turn, is_large=True)
 MAX_DEPTH = 200
 MOST_PIECES = 500_000
 """Parsing so many takes up to 60 ms, in which nobody else has a turn; a conversation of 2,000 messages has 30,000."""
+MOST_ESCAPES = 8_000_000
+"""To write so many for Anthropic takes 80 ms, in one go. They are more tokens than any model reads."""
 
 
 def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[str, Any]:
@@ -76,6 +78,11 @@ def _parsed(raw: bytes | bytearray, mends_text: bool) -> Any:
     if json_pieces.are_more_than(MOST_PIECES, raw, pause):
         raise InvalidRequest(
             f"The body of your request holds more than {MOST_PIECES:,} JSON values.", code="too_many_values"
+        )
+    if json_pieces.has_more_escapes_than(MOST_ESCAPES, raw, pause):
+        raise InvalidRequest(
+            f"The strings in the body of your request hold more than {MOST_ESCAPES:,} backslashes.",
+            code="too_many_values",
         )
     pause()
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-from app.translate.pause import Pause
+from app.translate.pause import Pause, paced
 
 _COUNTED_AT_ONCE = 4 * 1024 * 1024
 _LOOKED_AT_ONCE = 64 * 1024
@@ -15,11 +16,20 @@ def are_more_than(most: int, raw: bytes | bytearray, pause: Pause) -> bool:
     """Whether it holds more than `most` arrays, objects and their members. What is no JSON may pass, or not."""
     if len(raw) <= most:
         return False
-    upper = 0
-    for start in range(0, len(raw), _COUNTED_AT_ONCE):
-        upper += _separators(raw, start, start + _COUNTED_AT_ONCE)
-        pause()
+    upper = sum(_separators(raw, *part) for part in paced(_parts(raw), pause))
     return upper > most and _are_more_outside_strings(most, raw, pause)  # they may be commas of prose
+
+
+def has_more_escapes_than(most: int, raw: bytes | bytearray, pause: Pause) -> bool:
+    """Whether more than `most` backslashes stand in it: reading and writing strings costs most where characters are
+    escaped."""
+    if len(raw) <= most:
+        return False
+    return sum(raw.count(b"\\", *part) for part in paced(_parts(raw), pause)) > most
+
+
+def _parts(raw: bytes | bytearray) -> Iterator[tuple[int, int]]:
+    return ((start, start + _COUNTED_AT_ONCE) for start in range(0, len(raw), _COUNTED_AT_ONCE))
 
 
 def _are_more_outside_strings(most: int, raw: bytes | bytearray, pause: Pause) -> bool:

@@ -92,7 +92,8 @@ class Wire:
 
     def _give_turn_if_hasty(self) -> None:
         """An upstream may send without pause. Others, of which each read wants a moment, do not queue up behind those
-        that work for long: whatever waits for the socket goes on first in each round of the loop."""
+        that work for long: whatever waits for the socket goes on first in each round of the loop. What a client takes
+        long to read counts as work, too: then it queues up once where it need not."""
         now = time.monotonic()
         self._paid_until = max(self._paid_until, now) + (now - self._worked_since) / _SHARE
         if self._paid_until - now > EVERY_S / _SHARE:

@@ -14,7 +14,7 @@ import pytest
 from backports import zstd
 from flask.testing import FlaskClient
 
-from app.blueprints import large_json
+from app.blueprints import json_body, large_json
 from app.blueprints.content_encoding import decoded
 from app.errors import InvalidRequest
 from app.translate.pause import no_pause
@@ -180,6 +180,17 @@ def test_codings_upon_codings_are_refused(client: FlaskClient) -> None:
     answer = ask(client, BODY, ",".join(["gzip"] * 1000))
     assert answer.status_code == 415
     assert "1000 codings" in answer.json["error"]["message"]
+
+
+def test_more_escapes_than_can_be_written_in_a_moment_are_refused(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_body, "MOST_ESCAPES", 1000)
+    assert said(ask(client, BODY.replace(b"hi", rb"\n" * 999 + b"hi"))).endswith("hi")
+    answer = ask(client, BODY.replace(b"hi", rb"\n" * 1001))
+    assert answer.status_code == 400
+    assert answer.json["error"]["code"] == "too_many_values"
+    assert "1,000 backslashes" in answer.json["error"]["message"]
 
 
 def test_more_values_than_can_be_read_in_a_moment_are_refused(make_app: AppMaker) -> None:
