@@ -116,6 +116,7 @@ def _one_slash(inner: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[
 def start_background_work(app: Flask) -> list[Any]:
     """What a worker does beside requests: follow the configuration. Call once in each worker, after the fork."""
     from app.serve import garbage, worker_state
+    from app.storage import folds
     from app.upstream.waiting import ClientWatch
 
     config = app.extensions["dragoman"].config
@@ -123,7 +124,7 @@ def start_background_work(app: Flask) -> list[Any]:
     worker_state.begin()
     config.on_watch.append(lambda: claude.follow(config.snapshot))
     config.on_watch.append(lambda: worker_state.publish(app))
-    return [config.watch(), garbage.watch(ClientWatch.are_none)]
+    return [config.watch(), garbage.watch(ClientWatch.are_none), folds.fold_in_background(app)]
 
 
 def end_background_work(app: Flask) -> None:

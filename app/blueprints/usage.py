@@ -18,11 +18,12 @@ from app.access.endpoint import endpoint
 from app.errors import InvalidRequest, NotFound, shown
 from app.schemas.usage import KeyUsageSchema, RequestListSchema, RequestSchema, UsageSeriesSchema, UsageTotalsSchema
 from app.services import services, this_app
-from app.storage import usage, validation
-from app.storage.usage import FIELDS, GROUPS, INTERVALS, MOST_BUCKETS, SUMS, Filter, Sums
+from app.storage import usage, usage_sums, validation
+from app.storage.usage import FIELDS
+from app.storage.usage_sums import GROUPS, INTERVALS, MOST_BUCKETS, SUMS, Filter, Sums
 
 blueprint = Blueprint("usage", __name__)
-_MOST_GROUPS, _MOST_SERIES = 1_000, 20
+_MOST_GROUPS, _MOST_SERIES = 1_000, 5
 _MOST_BUCKETS_OF_SERIES = 400
 _ROWS_AT_MOST = 200
 _ROWS_OF_CSV = 1_000
@@ -71,12 +72,14 @@ def totals() -> Response:
     edges = [_ms(begin), _ms(end)]
     groups: list[dict[str, Any]] = []
     if by is None:
-        total = _together(usage.sums(this_app(), edges, None, chosen).values())
+        total = _together(usage_sums.sums(this_app(), edges, None, chosen).values())
     else:
-        found = {name: sums for (_, name), sums in usage.sums(this_app(), edges, by, chosen, most=_MOST_GROUPS).items()}
+        found = {
+            name: sums for (_, name), sums in usage_sums.sums(this_app(), edges, by, chosen, most=_MOST_GROUPS).items()
+        }
         total = _together(found.values())
         if len(found) == _MOST_GROUPS:  # there may be more
-            total = _together(usage.sums(this_app(), edges, by, chosen).values())
+            total = _together(usage_sums.sums(this_app(), edges, by, chosen).values())
         groups += _named(found, total)
     told = {"object": "usage.totals", "from": _told(begin), "to": _told(end), "by": by}
     return _json({**told, "total": total, "data": groups})
@@ -113,7 +116,7 @@ def series() -> Response:
     by, chosen, zone = _choice("by", GROUPS), _filter(_OF_SUMS), _zone()
     _check_sums(by, chosen)
     interval: Any = _choice("interval", INTERVALS) or "day"
-    edges = usage.edges(begin, end, interval, zone)
+    edges = usage_sums.edges(begin, end, interval, zone)
     most = MOST_BUCKETS if by is None else _MOST_BUCKETS_OF_SERIES
     if len(edges) - 1 > most:
         raise InvalidRequest(
@@ -125,12 +128,12 @@ def series() -> Response:
     found: dict[int, dict[str, Sums]] = {}
     names = set()
     if by is not None:
-        for (number, name), sums in sorted(usage.sums(this_app(), edges, by, chosen, most=_MOST_SERIES).items()):
+        for (number, name), sums in sorted(usage_sums.sums(this_app(), edges, by, chosen, most=_MOST_SERIES).items()):
             found.setdefault(number, {})[name] = sums
             names.add(name)
     whole: Mapping[tuple[int, str], Sums] = {}
     if by is None or len(names) == _MOST_SERIES:  # there may be more
-        whole = usage.sums(this_app(), edges, by, chosen)
+        whole = usage_sums.sums(this_app(), edges, by, chosen)
     data: list[dict[str, Any]] = []
     for number, (start, stop) in enumerate(pairwise(edges)):
         of_it = found.get(number, {})
@@ -244,10 +247,10 @@ def of_this_key() -> Response:
     now = datetime.now(UTC)
     _entered()
     told: dict[str, Any] = {"object": "usage", "key": {"id": key.id, "name": key.name}, "tz": str(zone)}
-    spans: tuple[tuple[str, usage.Interval], ...] = (("today", "day"), ("week", "week"), ("month", "month"))
+    spans: tuple[tuple[str, usage_sums.Interval], ...] = (("today", "day"), ("week", "week"), ("month", "month"))
     for name, interval in spans:
-        edges = [_ms(usage.beginning(now, interval, zone)), _ms(now) + 1]
-        told[name] = _together(usage.sums(this_app(), edges, None, Filter(key=key.id)).values())
+        edges = [_ms(usage_sums.beginning(now, interval, zone)), _ms(now) + 1]
+        told[name] = _together(usage_sums.sums(this_app(), edges, None, Filter(key=key.id)).values())
     return _json(told)
 
 

@@ -10,6 +10,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -20,7 +21,7 @@ from sqlalchemy.orm import Session
 from app.extensions import Base
 from app.money.charges import Charge, State
 from app.money.tokens import Tokens, total
-from app.storage import database
+from app.storage import database, folds
 from app.storage.tables import RequestRow, UsageHourRow, UsageKeyRow, UsageTimeRow, UsageUserRow
 
 BOUNDS_MS = tuple(round(50 * 1.6**n) for n in range(23))
@@ -213,8 +214,10 @@ class Pruning:
             old = select(RequestRow.id).where(RequestRow.id < before).order_by(RequestRow.id).limit(_PRUNED_AT_ONCE)
             session.execute(delete(RequestRow).where(RequestRow.id.in_(old)))
         last_hour = now_ms // HOUR_MS - SUMS_KEPT_DAYS * 24
-        for table in (UsageHourRow, UsageKeyRow, UsageTimeRow, UsageUserRow):
+        for table in (UsageHourRow, UsageTimeRow, UsageUserRow):
             session.execute(delete(table).where(table.hour < last_hour))
+        session.execute(delete(UsageKeyRow).where(UsageKeyRow.day < last_hour // 24))
+        folds.prune(session, last_hour)
 
 
 def new_id() -> str:
@@ -225,6 +228,11 @@ def new_id() -> str:
 def time_of(id: str) -> int:
     """When the request of that id began, in Unix milliseconds."""
     return int(id[len(_ID_BEGINS) :][:12], 16)
+
+
+def ms_of(at: datetime) -> int:
+    """In Unix milliseconds."""
+    return round(at.timestamp() * 1000)
 
 
 def id_at(ms: int) -> str:
@@ -285,7 +293,7 @@ def _count(connection: Connection, added: Iterable[Entry], taken: Iterable[Entry
         tokens = [getattr(entry, name) for name in TOKENS]
         sums = [1, int(is_unknown), int(entry.cost_state == "estimated"), *tokens, cost, entry.saved_micros or 0]
         _add(hours, (hour, *kind), sign, sums)
-        _add(keys, (hour, entry.key_id, *kind), sign, sums)
+        _add(keys, (hour // 24, entry.key_id, hour, *kind), sign, sums)
         for what, took_ms in (("ttft", entry.ttft_ms), ("duration", entry.duration_ms)):
             if took_ms is not None and entry.ending != WORKER_LOST:
                 _add(times, (hour, entry.model, entry.connection, what, bisect_right(BOUNDS_MS, took_ms)), sign, [1])
@@ -295,6 +303,7 @@ def _count(connection: Connection, added: Iterable[Entry], taken: Iterable[Entry
     for upsert, sums_of in ((_HOURS, hours), (_KEYS, keys), (_TIMES, times), (_USERS, users)):
         if changed := {key: values for key, values in sums_of.items() if any(values)}:
             upsert.run(connection, changed)
+    folds.forget(connection, (hour for hour, *_ in hours))
 
 
 def _add(table: dict[_Key, list[int]], key: _Key, sign: int, values: list[int]) -> None:
@@ -326,7 +335,7 @@ class _Upsert:
 _KIND = ("model", "connection", "ending")
 _SUMS = ("requests", "unknown", "estimated", *TOKENS, "cost_micros", "saved_micros")
 _HOURS = _Upsert(UsageHourRow, ("hour", *_KIND), _SUMS)
-_KEYS = _Upsert(UsageKeyRow, ("hour", "key_id", *_KIND), _SUMS)
+_KEYS = _Upsert(UsageKeyRow, ("day", "key_id", "hour", *_KIND), _SUMS)
 _TIMES = _Upsert(UsageTimeRow, ("hour", "model", "connection", "what", "bucket"), ("n",))
 _USERS = _Upsert(
     UsageUserRow,

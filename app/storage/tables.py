@@ -5,7 +5,7 @@ Times are Unix seconds. Secrets are encrypted (Vault) or hashed before they come
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Index, Integer, PrimaryKeyConstraint, String, Text
 from sqlalchemy.orm import Mapped, configure_mappers, mapped_column
 
 from app.extensions import Base
@@ -156,9 +156,8 @@ class RequestRow(_Tokens, Base):
 
 
 class _Sums(_Tokens):
-    """Of the requests of an hour, counted from 1970 in UTC; `cost_micros` is of those whose cost is known."""
+    """Of requests; `cost_micros` is of those whose cost is known."""
 
-    hour: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     model: Mapped[str] = mapped_column(String(200), primary_key=True)
     connection: Mapped[str] = mapped_column(String(60), primary_key=True)
     ending: Mapped[str] = mapped_column(String(20), primary_key=True)
@@ -170,16 +169,52 @@ class _Sums(_Tokens):
 
 
 class UsageHourRow(_Sums, Base):
+    """`hour` is counted from 1970 in UTC."""
+
     __tablename__ = "usage_hours"
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = (PrimaryKeyConstraint("hour", "model", "connection", "ending"), {"sqlite_with_rowid": False})
+    hour: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
 
 
 class UsageKeyRow(_Sums, Base):
-    """The same by client key, apart: a sum over all keys must not read a row for each of them."""
+    """The same by client key, apart: a sum over all keys must not read a row for each of them. What a key used in a day
+    lies together, and so does a day."""
 
     __tablename__ = "usage_keys"
-    __table_args__ = (Index("ix_usage_keys_key_id_hour", "key_id", "hour"), {"sqlite_with_rowid": False})
+    __table_args__ = (
+        PrimaryKeyConstraint("day", "key_id", "hour", "model", "connection", "ending"),
+        {"sqlite_with_rowid": False},
+    )
+    day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     key_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    hour: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+
+
+class UsageFoldRow(_Sums, Base):
+    """Sums of a span of `size` hours by some of the names, "" for the others: see folds.py."""
+
+    __tablename__ = "usage_folds"
+    __table_args__ = (
+        PrimaryKeyConstraint("fold", "size", "span", "model", "connection", "ending", "user_ref", "tag", "key_id"),
+        {"sqlite_with_rowid": False},
+    )
+    fold: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    size: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    span: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    user_ref: Mapped[str] = mapped_column(String(128), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+
+
+class UsageFoldedRow(Base):
+    """The mark of a span of which the folds are made, or are being made since `began_at` (Unix seconds)."""
+
+    __tablename__ = "usage_folded"
+    size: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    span: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    token: Mapped[str] = mapped_column(String(16))
+    is_done: Mapped[bool]
+    began_at: Mapped[int] = mapped_column(BigInteger)
 
 
 class UsageTimeRow(Base):
@@ -199,7 +234,11 @@ class UsageUserRow(Base):
     """By whom a client spoke for, and the tag that it gave, where it told either; else "" for it."""
 
     __tablename__ = "usage_users"
-    __table_args__ = (Index("ix_usage_users_key_id_hour", "key_id", "hour"), {"sqlite_with_rowid": False})
+    __table_args__ = (
+        Index("ix_usage_users_key_id_hour", "key_id", "hour"),
+        Index("ix_usage_users_user_ref_hour", "user_ref", "hour"),
+        {"sqlite_with_rowid": False},
+    )
     hour: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     key_id: Mapped[str] = mapped_column(String(40), primary_key=True)
     user_ref: Mapped[str] = mapped_column(String(128), primary_key=True)

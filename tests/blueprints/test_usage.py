@@ -19,9 +19,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from app.schemas.usage import RequestSchema, SumsSchema
-from app.storage import database, ledger
+from app.storage import database, folds, ledger
 from app.storage.ledger import Entry
-from app.storage.usage import SUMS
+from app.storage.usage_sums import SUMS
 from tests.conftest import ADMIN, CLIENT, AppMaker
 from tests.storage.test_ledger import ONE
 
@@ -63,24 +63,27 @@ def entries() -> list[Entry]:
 ENTRIES = entries()
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", "sqlite, folded", "postgresql, folded"])
 def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     from app import create_app
     from app.settings import Settings
     from app.storage.migrate import upgrade
 
     folder = tmp_path_factory.mktemp("usage")
-    url = request.getfixturevalue("postgresql").new_database() if request.param == "postgresql" else ""
+    url = request.getfixturevalue("postgresql").new_database() if "postgresql" in request.param else ""
     settings = Settings(
         instance_path=folder,
         database_url=url,
         secret_key="a secret key of the tests alone",
         admin_api_keys=(ADMIN["authorization"][7:],),
         gateway_api_keys=(CLIENT["authorization"][7:],),
+        ledger_retention_days=900,
     )
     app: Flask = create_app(settings)
     upgrade(app)
     database.write(app, lambda session: ledger.insert(session, ENTRIES))
+    while "folded" in request.param and folds.fold_one(app):
+        pass
     yield app.test_client()
     database.engine_of(app).dispose()
 
@@ -155,6 +158,27 @@ def test_a_series_has_whole_intervals_of_its_zone(client: FlaskClient, zone: str
         assert {name: bucket[name] for name in SUMS} == expected(within(start, stop))
     if interval == "day" and zone == "Europe/Vienna":
         assert max(stop - start for start, stop in bounds) == timedelta(hours=25)
+
+
+@pytest.mark.parametrize("interval", ["hour", "day", "week"])
+@pytest.mark.parametrize("span", SPANS)
+def test_each_line_of_a_series_is_the_sum_of_its_rows(
+    client: FlaskClient, span: tuple[datetime, datetime], interval: str
+) -> None:
+    """In a zone whose days begin within hours of UTC."""
+    query = {"from": span[0].isoformat(), "to": span[1].isoformat(), "interval": interval, "tz": "Asia/Kolkata"}
+    for by, column in (("key", "key_id"), ("model", "model")):
+        told = get(client, "series", by=by, connection="conn_1", **query)["data"]
+        for line in told:
+            bounds = datetime.fromisoformat(line["start"]), datetime.fromisoformat(line["end"])
+            rows = within(*bounds, connection="conn_1", **{column: line["name"]})
+            assert {name: line[name] for name in SUMS} == expected(rows)
+        assert sum(line["requests"] for line in told) == len(within(*span, connection="conn_1"))
+
+
+def test_sums_over_all_time_are_found_at_once(client: FlaskClient) -> None:
+    told = get(client, "totals", by="key", **{"from": "1971-01-01T00:00:00Z", "to": "9000-01-01T00:00:00Z"})
+    assert told["total"] == expected(ENTRIES)
 
 
 def test_a_series_by_model_adds_up(client: FlaskClient) -> None:
