@@ -116,6 +116,7 @@ class Soak:
         guests = {each.name for each in self.guests}
         apart = {id for id, name in self.names.items() if name in guests}
         counts = await asyncio.to_thread(self.gateway.counts, apart)
+        self.books.compare_with_ledger(await asyncio.to_thread(self.gateway.booked, apart | guests))
         stats = {each.name: await asyncio.to_thread(each.stats) for each in self.simulators}
         self._close_books(counts, stats)
         return Report(

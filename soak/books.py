@@ -10,12 +10,13 @@ import re
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from soak.attack_books import AttackBooks
 from soak.client import Seen
+from soak.ledger import LedgerBooks, Row
 from soak.table import table
 from soak.traffic_mix import Question
 
@@ -88,6 +89,7 @@ class Books:
     discrepancies: list[str] = field(default_factory=list)
     kills: list[Kill] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
+    ledger: LedgerBooks = field(default_factory=LedgerBooks)
 
     def begin(self, question: Question) -> Entry:
         self.sent += 1
@@ -111,11 +113,20 @@ class Books:
             self.headless += 1
         else:
             self.statuses[seen.status] += 1
+            self._note_id(seen.headers.get("x-gateway-request-id", ""), ending, seen)
         if complaint is not None:
             self._note(complaint, entry, seen)
         elif ending == ANSWERED and not self._troubles_of(seen):
             self._time(entry.question, seen)
         return ending
+
+    def _note_id(self, id: str, ending: str, seen: Seen) -> None:
+        if ending == ANSWERED:
+            self.ledger.answered.add(id)
+        elif ending == REFUSED:
+            self.ledger.refused[id] = seen.error.get("code") or seen.error["type"]
+        else:
+            self.ledger.others.add(id)
 
     def lose(self, entry: Entry, error: BaseException) -> None:
         """The soak itself failed on it."""
@@ -235,6 +246,10 @@ class Books:
     def _between(self, what: str, value: float, low: float, high: float) -> None:
         if not low <= value <= high:
             self.complain(f"the gateway counts {value:g} {what}; by the books it is {low:g} to {high:g}")
+
+    def compare_with_ledger(self, rows: Iterable[Row]) -> None:
+        for found in self.ledger.compare(rows, self.sent, self.headless, self.resent):
+            self.complain(found)
 
     def compare_with_simulator(self, name: str, stats: Mapping[str, Any]) -> None:
         """Its journal after all clients have gone."""
@@ -442,6 +457,8 @@ class Report:
             "refusals": dict(books.codes),
             "avoidable": books.avoidable,
             "headless": books.headless,
+            "booked": dict(books.ledger.endings),
+            "refused_before_dispatch": dict(books.ledger.before_dispatch),
             "resent": books.resent,
             "first_text_ms": {"p50": percentile_ms(books, 0.5), "p99": percentile_ms(books, 0.99)},
             "gateway": {
@@ -487,6 +504,7 @@ class Report:
                 ),
             ),
             f"{books.headless} more left, or were lost, before they had a status.",
+            books.ledger.text(),
             table("Answers by ending, as the gateway counts", ["", "answers"], self.counts.endings.most_common()),
             self._attempts(),
             self._simulators(),

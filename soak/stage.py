@@ -21,6 +21,7 @@ from typing import Any
 import requests
 
 from soak.books import Counts, Sample
+from soak.ledger import Row, rows_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ADMIN_KEY, CLIENT_KEY = "admin-key-of-the-soak", "client-key-of-the-soak"
@@ -200,6 +201,12 @@ class Gateway:
         answer = requests.get(self.url + "/metrics", headers={"connection": "close"}, timeout=30)
         answer.raise_for_status()
         return Counts.of(answer.text, apart)
+
+    def booked(self, apart: Collection[str] = ()) -> list[Row]:
+        """What its ledger has of the clients' requests."""
+        answer = self._call("GET", "/usage/requests.csv?from=2026-01-01T00:00:00Z")
+        answer.raise_for_status()
+        return list(rows_of(answer.text, apart))
 
     def configure(self, connections: list[Connection]) -> int:
         """The generation from which on these are its connections. Raises Unfit where it refuses them."""

@@ -246,6 +246,10 @@ class Mix:
         name = self._chance.choice((*names, "prompt-too-long", "html-502"))
         return Question(f"sim-error-{name}", self._body(f"sim-error-{name}"), Says(), is_doomed=True)
 
+    def senseless(self) -> Question:
+        """Refused before anything goes upstream."""
+        return Question("senseless", self._body("sim-text") | {"temperature": "warm"}, Says(), is_doomed=True)
+
     def silent(self) -> Question:
         """Whoever streams it learns after the idle time-out that it is silent; the others leave."""
         scenario = self._chance.choice(("sim-stall", "sim-stall-pings"))
@@ -281,5 +285,6 @@ _DOOMED: dict[Callable[[Mix], Question], float] = {
     Mix.garbage: 2,
     Mix.midstream: 2,
     Mix.refused: 3,
+    Mix.senseless: 2,
     Mix.silent: 2,
 }
