@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from flask import g, request
 from gevent import GreenletExit
 
@@ -159,7 +158,7 @@ class Booking:
             ttft_ms=self._first_token_ms(last),
             upstream_ids=",".join(ids) or None,
             warnings=",".join(dict.fromkeys(warnings)) or None,
-            parts=self._parts(made),
+            parts=ledger.parts([(d.connection.id, d.model, d.outcome or "given_up") for d in self._dispatches], made),
         )
 
     def _first_token_ms(self, last: Dispatch) -> int | None:
@@ -172,17 +171,6 @@ class Booking:
         """The call that the client was answered by, or that was tried last."""
         answered = [dispatch for dispatch in self._dispatches if dispatch.began_at is not None]
         return (answered or self._dispatches)[-1]
-
-    def _parts(self, made: Sequence[Charge]) -> str | None:
-        """What it was made of, where that is more than one charge of one call."""
-        if len(self._dispatches) == 1 and len(made) <= 1:
-            return None
-        tries = [
-            {"connection": d.connection.id, "model": d.model, "outcome": d.outcome or "given_up"}
-            for d in self._dispatches
-        ]
-        charged = [ledger.part_of(charge) for charge in made]
-        return orjson.dumps({"tries": tries, "charges": charged}).decode()
 
 
 def _uncharged(dispatch: Dispatch) -> Charge:

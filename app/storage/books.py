@@ -315,16 +315,17 @@ def _lost(calls: Mapping[int, Call], heard: Mapping[int, Heard], prices: PriceLi
         for number, call in calls.items()
         if not heard.get(number, nothing).is_free
     ]
-    last = calls[max(calls)]
+    last, made = calls[max(calls)], charges(messages, prices)
     return ledger.entry(
         calls[min(calls)].row,
-        charges(messages, prices),
+        made,
         model=heard.get(last.number, nothing).model or last.model,
         connection=last.connection,
         attempts=len(calls),
         status=500,
         ending=ledger.WORKER_LOST,
         duration_ms=0,
+        parts=ledger.parts([(call.connection, call.model, ledger.WORKER_LOST) for call in calls.values()], made),
     )
 
 

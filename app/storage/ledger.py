@@ -109,6 +109,14 @@ def entry(told: Mapping[str, Any], made: Sequence[Charge], *, model: str, **more
     )
 
 
+def parts(calls: Sequence[tuple[str, str, str]], made: Sequence[Charge]) -> str | None:
+    """What a row was made of, where that is more than one charge of one call: (connection, model, outcome) of each."""
+    if len(calls) == 1 and len(made) <= 1:
+        return None
+    tries = [{"connection": connection, "model": model, "outcome": outcome} for connection, model, outcome in calls]
+    return orjson.dumps({"tries": tries, "charges": [part_of(charge) for charge in made]}).decode()
+
+
 def part_of(charge: Charge) -> dict[str, Any]:
     """As `parts` of a row has it."""
     return {

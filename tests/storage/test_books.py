@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from flask import Flask
 from sqlalchemy import text
@@ -134,7 +135,7 @@ from app.errors import DatabaseUnavailable
 from app.settings import Settings
 from app.storage import database, journal
 from app.storage.books import Heard
-from tests.storage.test_books import ONE, begin
+from tests.storage.test_books import ONE, begin, call
 
 def away(*_, **__):
     raise DatabaseUnavailable("away")
@@ -146,6 +147,8 @@ for id in ("req_gw_1", "req_gw_2", "req_gw_3", "req_gw_4"):
     begin(books, id)
 books.hear("req_gw_2", Heard(0, "claude-haiku-4-5", {"input_tokens": 1000, "output_tokens": 7}))
 books.hear("req_gw_3", Heard(0, is_free=True))
+books.begin("req_gw_4", replace(call(), number=1, connection="conn_2"))
+books.hear("req_gw_4", Heard(1, "claude-haiku-4-5", {"input_tokens": 10, "output_tokens": 1}))
 for n in range(50):
     begin(books, f"req_gw_1{n:02}")
     books.end(replace(ONE, id=f"req_gw_1{n:02}"))
@@ -165,8 +168,8 @@ def test_whatever_a_killed_process_knew_is_in_the_books(
     }
     command = [sys.executable, "-c", KILLED, str(segment_bytes)]
     assert subprocess.run(command, cwd=ROOT, env=environment, timeout=30).returncode == -signal.SIGKILL
-    told: list[str] = []
-    books.on_row.append(lambda entry: told.append(entry.id))
+    counted_now: list[str] = []
+    books.on_row.append(lambda entry: counted_now.append(entry.id))
     (folder,) = folders(app)
     assert len(list(folder.iterdir())) == 1 if segment_bytes == 1_000_000 else 5 < len(list(folder.iterdir())) < 20
     books.enter_all()
@@ -187,9 +190,16 @@ def test_whatever_a_killed_process_knew_is_in_the_books(
     assert [tuple(row) for row in lost] == [
         ("req_gw_2", "conn_1", "claude-haiku-4-5", 1000, 7, 1035, "estimated"),
         ("req_gw_3", "conn_1", "claude-haiku-4-5", 0, 0, 0, "exact"),
-        ("req_gw_4", "conn_1", "claude-haiku-4-5", 0, 0, None, "unknown"),
+        ("req_gw_4", "conn_2", "claude-haiku-4-5", 10, 1, None, "unknown"),
     ]
-    assert told == ["req_gw_2", "req_gw_3", "req_gw_4"]  # the others it had counted itself
+    (parts,) = database.read(app, lambda s: s.execute(text("SELECT parts FROM requests WHERE id = 'req_gw_4'")).one())
+    told = orjson.loads(parts)
+    assert [each["connection"] for each in told["tries"]] == ["conn_1", "conn_2"]
+    assert [(each["connection"], each["tokens"]["input"]) for each in told["charges"]] == [
+        ("conn_1", 0),
+        ("conn_2", 10),
+    ]
+    assert counted_now == ["req_gw_2", "req_gw_3", "req_gw_4"]  # the others it had counted itself
 
 
 def test_the_journal_of_a_process_that_lives_is_left_alone(
