@@ -13,7 +13,7 @@ import orjson
 from flask import Flask
 
 from app.errors import ConfigError
-from app.money.reconcile import EDGE, Booked, Cost, Line, compare, costs, minutes, twice
+from app.money.reconcile import EDGE, SEARCHES, Booked, Cost, Line, compare, costs, minutes, twice
 from app.services import Services
 from app.storage import audit, usage
 from app.storage.connections import Connection
@@ -46,7 +46,10 @@ class Reconciled:
             return "differs"
         if all(cost.is_equal for cost in self.costs):
             return "explained" if "explained" in found else "equal"
-        explained = {line.kind.model for line in self.lines if line.verdict == "explained"}
+        lines = [line for line in self.lines if line.verdict == "explained"]
+        explained = {line.kind.model for line in lines}
+        if any(line.booked.searches != line.reported.searches for line in lines):
+            explained.add(SEARCHES)
         unequal = [cost for cost in self.costs if not cost.is_equal]
         return "explained" if all(cost.unknown or cost.what in explained for cost in unequal) else "differs"
 

@@ -43,7 +43,7 @@ def reports_are_complete(simulator: str) -> Iterator[None]:
 @pytest.fixture
 def app(make_app: AppMaker, simulator: str, reports_are_complete: None) -> Flask:
     """With a key of its own: the simulator remembers what it answered other tests."""
-    prices = {"sim-text": {"input": 1, "output": 5}}
+    prices = {name: {"input": 1, "output": 5} for name in ("sim-text", "sim-web-search")}
     return make_app(
         runtime={
             "ENABLE_ANTHROPIC_API": "true",
@@ -112,6 +112,19 @@ def test_a_row_that_stands_there_twice_is_named_with_its_double(app: Flask, clie
     assert done.verdict == "differs"
     assert "is in the books 2 times: req_gw_" in done.twice[0]
     assert "1 in the books is not among what Anthropic counted" in done.lines[0].causes
+
+
+def test_a_search_of_an_answer_that_was_lost_is_no_difference(app: Flask, client: FlaskClient) -> None:
+    """As of a killed worker: what it had searched for nobody knows."""
+    for _ in range(2):
+        ask(client, model="sim-web-search")
+    app.extensions["dragoman"].books.enter()
+    assert reconciled(app).verdict == "equal"
+    change(app, "UPDATE requests SET searches = 0, cost_micros = cost_micros - 10000, parts = NULL")
+    assert [cost.what for cost in reconciled(app).costs if not cost.is_equal] == ["web searches"]
+    assert reconciled(app).verdict == "differs"
+    change(app, "UPDATE requests SET ending = 'worker_lost', cost_state = 'estimated'")
+    assert reconciled(app).verdict == "explained"
 
 
 def test_an_estimate_is_named_and_is_no_difference(app: Flask, client: FlaskClient) -> None:

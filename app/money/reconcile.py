@@ -17,6 +17,7 @@ from app.money.charges import FACTOR, Charge
 from app.money.tokens import Tokens
 
 EDGE = timedelta(minutes=10)
+SEARCHES = "web searches"
 _SEARCH_MICROS = 10_000
 _NAMED = 5
 Verdict = Literal["equal", "explained", "differs"]
@@ -255,7 +256,7 @@ def costs(
     of_searches = [amounts for (_, kind), amounts in listed.items() if kind == "web_search"]
     if searches or of_searches:
         at_list, charged = (sum((amounts[i] for amounts in of_searches), Decimal(0)) for i in (0, 1))
-        made.append(Cost("web searches", Decimal(searches * _SEARCH_MICROS), at_list, charged, Decimal(1), 0))
+        made.append(Cost(SEARCHES, Decimal(searches * _SEARCH_MICROS), at_list, charged, Decimal(1), 0))
     return made
 
 
