@@ -117,7 +117,7 @@ def test_a_row_that_stands_there_twice_is_named_with_its_double(app: Flask, clie
 def test_a_search_of_an_answer_that_was_lost_is_no_difference(app: Flask, client: FlaskClient) -> None:
     """As of a killed worker: what it had searched for nobody knows."""
     for _ in range(2):
-        ask(client, model="sim-web-search")
+        ask(client, model="sim-web-search", max_tokens=500)
     app.extensions["dragoman"].books.enter()
     assert reconciled(app).verdict == "equal"
     change(app, "UPDATE requests SET searches = 0, cost_micros = cost_micros - 10000, parts = NULL")
