@@ -29,7 +29,7 @@ BOUNDS_MS = tuple(round(50 * 1.6**n) for n in range(23))
 SUMS_KEPT_DAYS = 800
 HOUR_MS = 3_600_000
 _PRUNED_EVERY_S = 60.0
-_PRUNED_AT_ONCE = 5_000
+_PRUNED_AT_ONCE = 1_000
 _ID_BEGINS = "req_gw_"
 _MOST_AT_ONCE = 100
 TOKENS = (
@@ -202,7 +202,8 @@ _COLUMNS = tuple(field.name for field in fields(Entry))
 
 
 class Pruning:
-    """Call it now and then: once a minute it removes some of what is older than it is to be kept."""
+    """Call it now and then: each time it removes some of what is older than it is to be kept; where nothing is, it looks
+    once a minute."""
 
     def __init__(self, app: Flask, days: int) -> None:
         self._app = app
@@ -212,16 +213,19 @@ class Pruning:
     def __call__(self) -> None:
         if time.monotonic() < self._next:
             return
+        if self._days and database.write(self._app, self._prune_rows, survives_power_cuts=False) == _PRUNED_AT_ONCE:
+            return
         self._next = time.monotonic() + _PRUNED_EVERY_S
-        database.write(self._app, self._prune, survives_power_cuts=False)
+        database.write(self._app, self._prune_sums, survives_power_cuts=False)
 
-    def _prune(self, session: Session) -> None:
-        now_ms = int(time.time() * 1000)
-        if self._days:
-            before = id_at(now_ms - self._days * 24 * HOUR_MS)
-            old = select(RequestRow.id).where(RequestRow.id < before).order_by(RequestRow.id).limit(_PRUNED_AT_ONCE)
-            session.execute(delete(RequestRow).where(RequestRow.id.in_(old)))
-        last_hour = now_ms // HOUR_MS - SUMS_KEPT_DAYS * 24
+    def _prune_rows(self, session: Session) -> int:
+        before = id_at(int(time.time() * 1000) - self._days * 24 * HOUR_MS)
+        old = select(RequestRow.id).where(RequestRow.id < before).order_by(RequestRow.id).limit(_PRUNED_AT_ONCE)
+        removed: Any = session.execute(delete(RequestRow).where(RequestRow.id.in_(old)))
+        return int(removed.rowcount)
+
+    def _prune_sums(self, session: Session) -> None:
+        last_hour = int(time.time()) // 3600 - SUMS_KEPT_DAYS * 24
         for table in (UsageHourRow, UsageTimeRow, UsageUserRow):
             session.execute(delete(table).where(table.hour < last_hour))
         session.execute(delete(UsageKeyRow).where(UsageKeyRow.day < last_hour // 24))

@@ -134,6 +134,17 @@ def test_what_is_older_than_it_is_to_be_kept_is_removed_and_its_sums_stay_longer
     assert len(rows(app, "SELECT id FROM requests")) == 2
 
 
+def test_old_rows_go_by_and_by_without_a_pause_until_none_is_left(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_PRUNED_AT_ONCE", 2)
+    book(app, *(replace(ONE, id=f"{ledger.id_at(1_000_000)}{n:012x}") for n in range(5)))
+    prune = ledger.Pruning(app, 90)
+    left = []
+    for _ in range(4):
+        prune()
+        left.append(database.read(app, lambda session: session.execute(text("SELECT count(*) FROM requests")).scalar()))
+    assert left == [3, 1, 0, 0]
+
+
 ENTRIES = st.builds(
     Entry,
     id=st.integers(0, 400).map("req_gw_{}".format),
