@@ -202,8 +202,8 @@ _COLUMNS = tuple(field.name for field in fields(Entry))
 
 
 class Pruning:
-    """Call it now and then: each time it removes some of what is older than it is to be kept; where nothing is, it looks
-    once a minute."""
+    """Call it now and then: each time it removes some of what is older than it is to be kept, and looks once a minute
+    where nothing is."""
 
     def __init__(self, app: Flask, days: int) -> None:
         self._app = app
