@@ -32,7 +32,7 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["dragoman.upstream"] = claude = Upstream(pool, Catalogue(pool))
     ours = app.extensions["dragoman"]
     ours.config.on_change.append(claude.follow)
-    ours.books.on_row.append(lambda row: metrics.count_row(row, ours.config.snapshot.prices.listed(row.model)))
+    ours.books.on_rows.append(lambda rows: metrics.count_rows(rows, ours.config.snapshot.prices.listed))
     app.url_map.merge_slashes = False  # werkzeug would redirect; _one_slash() takes them as they were meant
     app.url_map.strict_slashes = False
     extensions.login_manager.init_app(app)

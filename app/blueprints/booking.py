@@ -134,10 +134,6 @@ class Booking:
         """µ$ as booked; None where it is not known, or nothing is booked yet."""
         return None if self.entry is None else self.entry.cost_micros
 
-    def cost(self) -> int | None:
-        """µ$ of what has been answered so far."""
-        return ledger.sum_of(charge.micros for charge in self._charges())
-
     def _charges(self) -> list[Charge]:
         messages = [m for m in map(_message, self._dispatches) if m is not None]
         return charges.charges(messages, self._prices)

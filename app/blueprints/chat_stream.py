@@ -86,18 +86,18 @@ class ChatStream:
                 index, batch = next(batches)
             with understanding:
                 chunks = [chunk for event in batch for chunk in translator.feed(event, index)]
-                if translator.is_complete:
-                    self._tell_cost(chunks)
-                frames = b"".join([b"data: " + exact_json.dumps(chunk) + b"\n\n" for chunk in chunks])
+                frames = [_frame(chunk) for chunk in chunks]
             if translator.is_complete:
                 self._complete(answers)
                 self._ending = "complete"
-                yield frames + DONE
+                if chunks and not chunks[-1].get("choices"):  # that of the usage, where the client asked for it
+                    frames[-1] = _frame(self._with_cost(chunks[-1]))
+                yield b"".join(frames) + DONE
                 return
             now = time.monotonic()
             if frames or now - written_at >= KEEP_ALIVE_S - A_MOMENT_S:
                 written_at = now
-                yield frames or COMMENT
+                yield b"".join(frames) or COMMENT
 
     @property
     def ending(self) -> str:
@@ -121,7 +121,10 @@ class ChatStream:
         finally:
             self._booking.left()
 
-    def _tell_cost(self, chunks: list[dict[str, Any]]) -> None:
-        """On the chunk with the usage, where the client asked for it."""
-        if chunks and not chunks[-1].get("choices") and (cost := self._booking.cost()) is not None:
-            chunks[-1]["gateway"] = {**chunks[-1].get("gateway", {}), "request_cost": cost}
+    def _with_cost(self, chunk: dict[str, Any]) -> dict[str, Any]:
+        cost = self._booking.cost_micros
+        return chunk if cost is None else {**chunk, "gateway": {**chunk.get("gateway", {}), "request_cost": cost}}
+
+
+def _frame(chunk: dict[str, Any]) -> bytes:
+    return b"data: " + exact_json.dumps(chunk) + b"\n\n"

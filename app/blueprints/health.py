@@ -82,5 +82,6 @@ def readyz() -> tuple[dict[str, Any], int]:
 @blueprint.get("/metrics")
 @endpoint("metrics", "Counts for Prometheus", answers={200: "text/plain"})
 def prometheus() -> Response:
+    services().books.tell()
     states = worker_state.all_workers(this_app())
     return Response(metrics.exposition(states), content_type="text/plain; version=0.0.4; charset=utf-8")

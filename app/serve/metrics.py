@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, get_args
 
@@ -110,20 +111,25 @@ def count_answer(connection: Connection, ending: str) -> None:
 _CLASSES = {name: name.removesuffix("_tokens") for name in TOKENS_OF_A_ROW if name.endswith("_tokens")}
 
 
-def count_row(entry: Entry, listed_as: str | None) -> None:
-    """What is counted of tokens and money is what the books say, from the same numbers. `listed_as` is the name under
-    which the model has a price: an upstream may call its models what it likes."""
-    model = listed_as or "other"
-    _series(BOOKED, entry.connection, model, entry.ending).inc()
-    for name, kind in _CLASSES.items():
-        if tokens := getattr(entry, name):
-            _series(TOKENS, entry.connection, model, kind).inc(tokens)
-    if entry.cost_micros is None:
-        _series(COST_UNKNOWN, entry.connection, model).inc()
-    else:
-        _series(COST, entry.connection, model).inc(entry.cost_micros)
-    if entry.ttft_ms is not None:
-        _series(FIRST_TOKEN, entry.connection).observe(entry.ttft_ms / 1000)
+def count_rows(rows: Iterable[Entry], listed: Callable[[str], str | None]) -> None:
+    """What is counted of tokens and money is what the books say, from the same numbers. `listed` answers the name under
+    which a model has a price: an upstream may call its models what it likes. For each series one sum is added: to add
+    to one costs as much as all else that is done here for a row."""
+    sums: defaultdict[tuple[Any, ...], int] = defaultdict(int)
+    for row in rows:
+        model = listed(row.model) or "other"
+        sums[BOOKED, row.connection, model, row.ending] += 1
+        for name, kind in _CLASSES.items():
+            sums[TOKENS, row.connection, model, kind] += getattr(row, name)
+        if row.cost_micros is None:
+            sums[COST_UNKNOWN, row.connection, model] += 1
+        else:
+            sums[COST, row.connection, model] += row.cost_micros
+        if row.ttft_ms is not None:
+            _series(FIRST_TOKEN, row.connection).observe(row.ttft_ms / 1000)
+    for (metric, *labels), sum in sums.items():
+        if sum or metric is COST:
+            _series(metric, *labels).inc(sum)
 
 
 def count_attempt(connection: Connection, outcome: str) -> None:

@@ -38,12 +38,13 @@ MOST_UNREAD_BYTES = 64 * 1024 * 1024
 _TOGETHER_S = 0.2
 """For what ends within so many seconds there is one transaction."""
 _PAUSE_S = 1.0
-_ENTERED_AT_ONCE = 50
+_ENTERED_AT_ONCE = 100
 """In one transaction. It is made in a thread, which takes its time from whoever is answered meanwhile."""
 _LOOKED_EVERY_S = 5.0
 _AT_FAULT = (exc.IntegrityError, OverflowError, TypeError, ValueError)
 """What a database raises of a row that it does not take, beside DataError."""
 _BEGUN, _HEARD, _ENDED = "begun", "heard", "ended"
+_ROW_BEGINS = orjson.dumps((_ENDED,))[:-1] + b","
 _pid = os.getpid()
 
 
@@ -83,8 +84,9 @@ class Books:
     def __init__(self, app: Flask, settings: Settings, prices: Callable[[], PriceList]) -> None:
         self._app = app
         self._prices = prices
-        self.on_row: list[Callable[[Entry], None]] = []
-        """Called with each row that this process makes, once it is sure to be in the books."""
+        self.on_rows: list[Callable[[Sequence[Entry]], None]] = []
+        """Called with the rows that this process makes, some at a time, once they are sure to be in the books."""
+        self._untold: list[Entry] = []
         self._survives_power_cuts = settings.ledger_sync == "full"
         self._parent = journal.folder_of(settings)
         self._pid = 0
@@ -134,7 +136,7 @@ class Books:
         except OSError as error:
             log.warning("the journal of the books cannot be written: %s", error)
             self._unwritten[entry.id] = entry
-        self._tell(entry)
+        self._untold.append(entry)
         self._enter_soon()
 
     def enter(self) -> None:
@@ -151,15 +153,23 @@ class Books:
             until = own.unread_bytes
             while until > 0 and (lines := own.unread()):
                 until -= sum(map(len, lines))
-                entries = [Entry(**told) for kind, _, told in map(_read, lines) if kind == _ENDED]
+                entries = [Entry(**_read(line)[2]) for line in lines if line.startswith(_ROW_BEGINS)]
                 for some in _groups(entries):
                     self._insert(some)
                 own.done(lines)
         finally:
             self._entering.release()
 
+    def tell(self) -> None:
+        """Of the rows that were made since it was called last."""
+        if self._untold:
+            rows, self._untold = self._untold, []
+            for told in self.on_rows:
+                told(rows)
+
     def enter_all(self) -> None:
         """Enters what was held up, and what processes that are gone have left. Call now and then."""
+        self.tell()
         now = time.monotonic()
         if now < self._away_until:
             return
@@ -181,6 +191,7 @@ class Books:
 
     def close(self) -> None:
         """At the end of the process. What cannot be entered now waits for another."""
+        self.tell()
         if self._journal is None or self._pid != _pid:
             return
         with suppress(DatabaseUnavailable):
@@ -213,6 +224,7 @@ class Books:
 
     def _enter_or_wait(self) -> None:
         is_entered = False
+        self.tell()
         try:
             self.enter()
             is_entered = True
@@ -275,8 +287,9 @@ class Books:
             for some in _groups(entries()):
                 self._insert(some)
                 count += len(some)
-                for entry in some if entries is lost else ():
-                    self._tell(entry)
+                if entries is lost:
+                    self._untold += some
+        self.tell()
         shutil.rmtree(folder)
         if count:
             log.warning(
@@ -284,10 +297,6 @@ class Books:
                 count,
                 len(begun),
             )
-
-    def _tell(self, entry: Entry) -> None:
-        for told in self.on_row:
-            told(entry)
 
     def _leave_out(self, line: bytes, why: str) -> None:
         path = self._parent / "left-out.jsonl"

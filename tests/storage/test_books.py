@@ -169,7 +169,7 @@ def test_whatever_a_killed_process_knew_is_in_the_books(
     command = [sys.executable, "-c", KILLED, str(segment_bytes)]
     assert subprocess.run(command, cwd=ROOT, env=environment, timeout=30).returncode == -signal.SIGKILL
     counted_now: list[str] = []
-    books.on_row.append(lambda entry: counted_now.append(entry.id))
+    books.on_rows.append(lambda entries: counted_now.extend(entry.id for entry in entries))
     (folder,) = folders(app)
     assert len(list(folder.iterdir())) == 1 if segment_bytes == 1_000_000 else 5 < len(list(folder.iterdir())) < 20
     books.enter_all()
