@@ -161,11 +161,13 @@ class Books:
             self._entering.release()
 
     def tell(self) -> None:
-        """Of the rows that were made since it was called last."""
-        if self._untold:
-            rows, self._untold = self._untold, []
-            for told in self.on_rows:
+        """Of the rows that were made since it was called last. Whatever becomes of that, the books go on."""
+        rows, self._untold = self._untold, []
+        for told in self.on_rows if rows else ():
+            try:
                 told(rows)
+            except Exception:
+                log.exception("%d rows of the books were not counted", len(rows))
 
     def enter_all(self) -> None:
         """Enters what was held up, and what processes that are gone have left. Call now and then."""

@@ -127,6 +127,18 @@ def test_not_each_answer_waits_for_a_database_that_is_away(books: Books, monkeyp
     assert away.asked == 1
 
 
+def test_rows_are_entered_though_they_could_not_be_counted(app: Flask, books: Books) -> None:
+    def fail(_: Any) -> None:
+        raise OSError("no space")
+
+    books.on_rows.insert(0, fail)
+    counted: list[str] = []
+    books.on_rows.append(lambda entries: counted.extend(entry.id for entry in entries))
+    for n in range(3):
+        books.end(replace(ONE, id=f"req_gw_{n}"))
+    assert booked(app) == counted == ["req_gw_0", "req_gw_1", "req_gw_2"]
+
+
 KILLED = """
 import os, signal, sys
 from dataclasses import replace
