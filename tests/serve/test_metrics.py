@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from app.serve.metrics import WorkerStates
 from app.serve.worker_state import reasons
-from tests.conftest import CLIENT, GatewayMaker
+from tests.conftest import CLIENT, GatewayMaker, wait_for
 
 
 def count_of(text: str, route: str, status: int) -> float:
@@ -30,14 +30,20 @@ def test_requests_and_answers_are_counted_over_all_workers(gateway: GatewayMaker
         assert running.post("/v1/chat/completions", asked, headers=CLIENT).ok
         running.post("/v1/chat/completions", asked, headers={})
     running.get("/nothing-here")
-    text = running.get("/metrics", headers={}).text
+
+    def told() -> str:
+        return running.get("/metrics", headers={}).text
+
+    cost_unknown = re.compile(r'dragoman_cost_unknown_total{connection="conn_\w+",model="other"} 8\.0')
+    wait_for(lambda: cost_unknown.search(told()), what="the other worker counts its rows some at a time")
+    text = told()
     assert count_of(text, "/v1/chat/completions", 200) == 8
     assert count_of(text, "/v1/chat/completions", 401) == 8
     assert count_of(text, "(no such route)", 404) == 1
     assert re.search(r'dragoman_answers_total{connection="conn_\w+",ending="complete"} 8\.0', text)
     assert re.search(r'dragoman_tokens_total{class="output",connection="conn_\w+",model="other"} 24\.0', text)
     assert re.search(r'dragoman_booked_requests_total{connection="conn_\w+",ending="length",model="other"} 8\.0', text)
-    assert re.search(r'dragoman_cost_unknown_total{connection="conn_\w+",model="other"} 8\.0', text)
+    assert cost_unknown.search(text)
     assert 'dragoman_warnings_total{code="seed_ignored"} 8.0' in text
     assert 'dragoman_request_seconds_count{route="/v1/chat/completions"} 16.0' in text
 
