@@ -52,6 +52,7 @@ _DIGITS = re.compile("[0-9]{1,13}")
 _ID = re.compile("req_gw_[0-9a-f]{1,32}")
 _MOST_TRIES = 2**31 - 1
 _STATES = ("exact", "estimated", "unknown")
+_WARNING = re.compile("[a-z0-9_]{1,64}")
 
 
 @blueprint.get("/usage/totals")
@@ -294,7 +295,7 @@ def _instant(name: str) -> datetime | None:
     try:
         at = datetime.fromisoformat(text.replace(" ", "+"))  # a plus that was not encoded
         if at.tzinfo is not None and 1971 <= at.year <= 9000:
-            return at.astimezone(UTC)
+            return at.astimezone(UTC).replace(microsecond=at.microsecond // 1000 * 1000)  # as ids tell it
     except ValueError:
         pass
     raise InvalidRequest(
@@ -351,6 +352,12 @@ def _filter(*names: Mapping[str, str]) -> Filter:
             told[name] = _number(name, 0, most)
     if "state" in told:
         _choice("state", _STATES)
+    if not _WARNING.fullmatch(told.get("warning", "none")):
+        raise InvalidRequest(
+            f"warning must be one code, as seed_ignored, not {shown(told['warning'])}.",
+            param="warning",
+            code="invalid_value",
+        )
     return Filter(**told)
 
 

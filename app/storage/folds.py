@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 HOUR, DAY, BLOCK = 1, 24, 8 * 24
 """Sizes of spans, in hours; a span's number counts from 1970, in UTC."""
+_DAYS_OF_BLOCK = BLOCK // DAY
 COLUMNS = {
     "model": "model",
     "connection": "connection",
@@ -228,23 +229,31 @@ def fold_one(app: Flask) -> bool:
 
 def _next(session: Session, now: int) -> tuple[int, int] | None:
     """The newest first: they are asked for most."""
-    first_hour = session.scalar(select(func.min(UsageHourRow.hour)))
+    first_hour = _first_hour(session)
     if first_hour is None:
         return None
     row = UsageFoldedRow
-    marks = select(row.size, row.span).where(row.is_done | (row.began_at > now - _GIVEN_UP_S))
-    taken = {(size, span) for size, span in session.execute(marks)}
+    begun = select(row.size, row.span).where(~row.is_done, row.began_at > now - _GIVEN_UP_S)
     done = {(size, span) for size, span in session.execute(select(row.size, row.span).where(row.is_done))}
+    taken = done | {(size, span) for size, span in session.execute(begun)}
     after_last = (now - _CLOSED_S) // 3600 // DAY
     for day in reversed(range(first_hour // DAY, after_last)):
         if (DAY, day) not in taken:
             return DAY, day
-    days = BLOCK // DAY
-    for block in reversed(range(first_hour // BLOCK, after_last // days)):
-        is_ready = all((DAY, day) in done for day in range(max(block * days, first_hour // DAY), (block + 1) * days))
-        if is_ready and (BLOCK, block) not in taken:
+    for block in reversed(range(first_hour // BLOCK, after_last // _DAYS_OF_BLOCK)):
+        if _is_ready(block, first_hour, done) and (BLOCK, block) not in taken:
             return BLOCK, block
     return None
+
+
+def _is_ready(block: int, first_hour: int, done: Collection[tuple[int, int]]) -> bool:
+    """Whether all days that it is made of are folded; before the first hour there are none."""
+    days = range(max(block * _DAYS_OF_BLOCK, first_hour // DAY), (block + 1) * _DAYS_OF_BLOCK)
+    return all((DAY, day) in done for day in days)
+
+
+def _first_hour(session: Session) -> int | None:
+    return session.scalar(select(func.min(UsageHourRow.hour)))
 
 
 def _begin(session: Session, size: int, span: int, token: str, now: int) -> bool:
@@ -252,6 +261,10 @@ def _begin(session: Session, size: int, span: int, token: str, now: int) -> bool
     whoever writes later takes the mark away."""
     if session.get_bind().dialect.name == "postgresql":  # on SQLite one writes after the other
         session.connection().exec_driver_sql("LOCK TABLE usage_folded IN EXCLUSIVE MODE")
+    if size == BLOCK:  # a row may have come late since it was found, and a day of it be right no more
+        hours, first_hour = (span * BLOCK, (span + 1) * BLOCK), _first_hour(session)
+        if first_hour is None or not _is_ready(span, first_hour, _done(session, *hours)):
+            return False
     mark = session.get(UsageFoldedRow, (size, span))
     if mark is None:
         session.add(UsageFoldedRow(size=size, span=span, token=token, is_done=False, began_at=now))
@@ -285,7 +298,7 @@ def _make(session: Session, fold: Fold, begin: int, end: int) -> None:
     names = [column if column in kept else "''" for column in COLUMNS.values()]
     sums = [f"SUM({name})" for name in _SUMS]
     if fold.size == BLOCK:
-        source, at = "usage_folds", f"span / {BLOCK // DAY}"
+        source, at = "usage_folds", f"span / {_DAYS_OF_BLOCK}"
         where = f"fold = {fold.number} AND size = {DAY} AND span >= {begin // DAY} AND span < {end // DAY}"
     else:
         source = (

@@ -225,11 +225,16 @@ class Pruning:
         return int(removed.rowcount)
 
     def _prune_sums(self, session: Session) -> None:
-        last_hour = int(time.time()) // 3600 - SUMS_KEPT_DAYS * 24
+        first_hour = first_hour_of_sums()
         for table in (UsageHourRow, UsageTimeRow, UsageUserRow):
-            session.execute(delete(table).where(table.hour < last_hour))
-        session.execute(delete(UsageKeyRow).where(UsageKeyRow.day < last_hour // 24))
-        folds.prune(session, last_hour)
+            session.execute(delete(table).where(table.hour < first_hour))
+        session.execute(delete(UsageKeyRow).where(UsageKeyRow.day < first_hour // folds.DAY))
+        folds.prune(session, first_hour)
+
+
+def first_hour_of_sums() -> int:
+    """From which on they are kept: where a block of days begins, so that folds say what the hourly sums say."""
+    return (int(time.time()) // 3600 - SUMS_KEPT_DAYS * 24) // folds.BLOCK * folds.BLOCK
 
 
 def new_id() -> str:

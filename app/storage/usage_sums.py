@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from app.storage import database, folds
 from app.storage.folds import COLUMNS, OF_A_USER, OF_USERS, Span
-from app.storage.ledger import HOUR_MS, TOKENS, id_at, ms_of
+from app.storage.ledger import HOUR_MS, TOKENS, first_hour_of_sums, id_at, ms_of
 
 SUMS = ("requests", "unknown", "estimated", *TOKENS, "cost_micros", "saved_micros")
 GROUPS = ("key", "model", "connection", "ending", "user", "tag")
@@ -120,7 +120,8 @@ def sums(
     """By the number of the bucket between two edges, and by what `by` names, its sums: of the `most` names that cost
     most over all buckets, or with 0 of all together ("") that have one. Users and tags have fewer sums."""
     days = app.extensions["dragoman"].settings.ledger_retention_days
-    kept_from = datetime.now(UTC).timestamp() * 1000 - days * 24 * HOUR_MS if days else 0
+    rows_from = datetime.now(UTC).timestamp() * 1000 - days * 24 * HOUR_MS if days else 0
+    kept_from = max(rows_from, first_hour_of_sums() * HOUR_MS)
     question = _Question(by if most else None, filter, by in OF_USERS or bool(filter.of(OF_USERS)))
 
     def work(session: Session) -> dict[tuple[int, str], Sums]:
@@ -139,7 +140,7 @@ def _sums(
     """Of at most so many names, the largest first; with 0 of all.
 
     An hour counts where it begins. Of one that an edge cuts, the rows after the edge are taken from the bucket before
-    it and given to the one behind it, if they are still kept.
+    it and given to the one behind it, if both they and the sums of their hour are still kept.
     """
     hours = [(n, _hour_after(begin), _hour_after(end)) for n, (begin, end) in enumerate(pairwise(edges))]
     hours = [(n, first, last) for n, first, last in hours if first < last]

@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from app.schemas.usage import RequestSchema, SumsSchema
 from app.storage import database, folds, ledger
-from app.storage.ledger import Entry
+from app.storage.ledger import HOUR_MS, Entry
 from app.storage.usage_sums import SUMS
 from tests.conftest import ADMIN, CLIENT, AppMaker
 from tests.storage.test_ledger import ONE
@@ -314,6 +314,8 @@ def test_the_table_has_all_rows_and_no_formulas(client: FlaskClient) -> None:
         ("totals", {"user": ""}, "user"),
         ("requests", {"state": "sure"}, "state"),
         ("requests", {"before": "req_gw_a", "after": "req_gw_b"}, "after"),
+        ("requests", {"warning": "SEED_ignored"}, "warning"),
+        ("requests", {"warning": "seed_ignored,stop_ignored"}, "warning"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(
@@ -341,6 +343,31 @@ def test_of_hours_whose_rows_are_not_kept_the_sums_stay(make_app: AppMaker) -> N
         told = get(app.test_client(), "series", tz=zone, interval="day", **span)["data"]
         assert sum(bucket["requests"] for bucket in told) == 300
         assert get(app.test_client(), "totals", **span)["total"]["requests"] == 300
+
+
+def test_where_rows_are_kept_for_longer_than_sums_an_edge_takes_nothing_from_hours_that_are_gone(
+    make_app: AppMaker,
+) -> None:
+    app = make_app(ledger_retention_days=0)
+    begun = datetime.now(UTC).replace(minute=10, second=0, microsecond=0) - timedelta(days=900)
+    at = round(begun.timestamp() * 1000) + 60_000
+    database.write(app, lambda session: ledger.insert(session, [replace(ONE, id=f"{ledger.id_at(at)}0", at=at)]))
+    ledger.Pruning(app, 0)()
+    for minutes in (0, 5):
+        edge = (begun + timedelta(minutes=minutes)).isoformat()
+        told = get(app.test_client(), "totals", **{"from": (begun - timedelta(days=1)).isoformat(), "to": edge})
+        assert told["total"] == expected([])
+
+
+def test_an_instant_counts_in_milliseconds_as_the_ids_do(client: FlaskClient) -> None:
+    """A part of one beside the half hour at which a day begins put its first rows into the day before."""
+    entry = next(e for e in ENTRIES if e.at % HOUR_MS > HOUR_MS // 2)
+    at = datetime.fromtimestamp(entry.at / 1000, UTC)
+    for micros in (1, 499, 501, 999):
+        query = {"from": (at + timedelta(microseconds=micros)).isoformat(), "to": (at + timedelta(hours=2)).isoformat()}
+        assert get(client, "totals", **query)["total"] == expected(within(at, at + timedelta(hours=2)))
+        query = {"from": (at - timedelta(hours=2)).isoformat(), "to": (at + timedelta(microseconds=micros)).isoformat()}
+        assert get(client, "totals", **query)["total"] == expected(within(at - timedelta(hours=2), at))
 
 
 def test_the_books_are_for_admins(client: FlaskClient) -> None:

@@ -135,6 +135,36 @@ def test_what_is_written_while_a_day_is_folded_is_not_lost(app: Flask, monkeypat
     assert (24, FIRST + 9) in marks(app)  # it was folded again
 
 
+def test_a_row_that_comes_when_a_block_was_found_to_be_ready_is_not_missed(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = iter([replace(row(FIRST + 3, 2), id="req_gw_late")])
+    begin = folds._begin
+
+    def after_a_late_row(session: Any, size: int, span: int, token: str, now: int) -> bool:
+        if (size, span) == (folds.BLOCK, FIRST // 8) and (some := next(late, None)):
+            ledger.insert(session, [some])
+        return begin(session, size, span, token, now)
+
+    monkeypatch.setattr(folds, "_begin", after_a_late_row)
+    fold_all(app)
+    assert next(late, None) is None
+    assert used(app, "key") == {192, 24, 0}
+    assert sum(requests_by(app).values()) == 31
+
+
+def test_whoever_was_slow_does_not_say_that_another_has_finished(app: Flask) -> None:
+    """A mark may be taken away and be made again by another, while the first still folds."""
+    now = int(time.time())
+    assert database.write(app, lambda session: folds._begin(session, 24, FIRST + 9, "slow", now))
+    book(app, replace(row(FIRST + 9, 2), id="req_gw_late"))
+    assert database.write(app, lambda session: folds._begin(session, 24, FIRST + 9, "another", now))
+    database.write(app, lambda session: folds._end(session, 24, FIRST + 9, "slow"))
+    assert (24, FIRST + 9) not in marks(app)
+    database.write(app, lambda session: folds._end(session, 24, FIRST + 9, "another"))
+    assert (24, FIRST + 9) in marks(app)
+
+
 def test_two_do_not_fold_the_same_span(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[tuple[int, int]] = []
     begin = folds._begin
@@ -163,6 +193,18 @@ def test_what_a_killed_worker_had_begun_is_folded_by_another(app: Flask) -> None
     database.write(app, lambda session: session.execute(text("UPDATE usage_folded SET began_at = began_at - 400")))
     fold_all(app)
     assert (24, FIRST + 9) in marks(app)
+
+
+def test_sums_are_kept_from_the_begin_of_a_block_on(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its fold would say more than what is left of its hours."""
+    fold_all(app)
+    monkeypatch.setattr(ledger, "SUMS_KEPT_DAYS", TODAY - FIRST - 3)
+    ledger.Pruning(app, 0)()
+    assert ledger.first_hour_of_sums() == FIRST * 24
+    assert requests_by(app) == {"key_0": 10, "key_1": 10, "key_2": 10}
+    monkeypatch.setattr(ledger, "SUMS_KEPT_DAYS", TODAY - FIRST - 8)
+    ledger.Pruning(app, 0)()
+    assert requests_by(app) == {"key_0": 2, "key_1": 2, "key_2": 2}
 
 
 def test_folds_go_with_the_sums_that_they_were_made_of(app: Flask) -> None:
