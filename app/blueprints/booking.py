@@ -204,7 +204,7 @@ def _message(dispatch: Dispatch) -> Message | None:
     so_far = dispatch.so_far
     began_at = dispatch.began_at if dispatch.began_at is not None else time.time()
     content = so_far.get("content") or ()
-    is_cut = not dispatch.is_whole
+    is_cut = not dispatch.is_counted
     details = so_far.get("stop_details")
     return Message(
         connection=dispatch.connection.id,

@@ -76,8 +76,9 @@ class Dispatch:
         return self.accumulator
 
     @property
-    def is_whole(self) -> bool:
-        return self.message is not None or (self.accumulator is not None and self.accumulator.is_complete)
+    def is_counted(self) -> bool:
+        """Whether all that it used is told: the end of the stream, which comes after that, adds nothing."""
+        return self.message is not None or self.so_far.get("stop_reason") is not None
 
     @property
     def so_far(self) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+import requests
 from flask import Flask
 from flask.testing import FlaskClient
 from gevent import GreenletExit
@@ -89,6 +90,76 @@ def test_several_choices_are_one_row_of_several_messages(app: Flask, client: Fla
     parts = orjson.loads(row["parts"])
     assert [each["outcome"] for each in parts["tries"]] == ["answered"] * 3
     assert len(parts["charges"]) == 1
+
+
+@pytest.fixture
+def of_two(make_app: AppMaker, simulator: str) -> Flask:
+    """A gateway with a second connection, at twice the price, for what the first does not answer."""
+    configs = {"0": {"name": "first"}, "1": {"name": "second", "priority": 1, "price_factor": 2}}
+    return make_app(
+        runtime={
+            "ENABLE_ANTHROPIC_API": "true",
+            "ANTHROPIC_API_KEYS": "sk-ant-first-of-two,sk-ant-second-of-two",
+            "ANTHROPIC_API_BASE_URLS": simulator,
+            "ANTHROPIC_API_CONFIGS": orjson.dumps(configs).decode(),
+            "MODEL_PRICES": orjson.dumps(
+                {name: {"input": 1, "output": 5} for name in ("sim-text", "sim-text:tokens=20")}
+            ).decode(),
+        }
+    )
+
+
+def fail_once(simulator: str, fault: dict[str, Any]) -> None:
+    """The first of the two connections."""
+    order = {"key": "sk-ant-first-of-two", "fault": fault, "times": 1}
+    requests.post(f"{simulator}/_sim/faults", json=order, timeout=10).raise_for_status()
+
+
+def test_choices_of_two_connections_are_one_row_with_a_charge_of_each(
+    of_two: Flask, simulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatch = Booking.dispatch
+
+    def but_the_second_fails(booking: Booking, *asked: Any) -> Dispatch:
+        made = dispatch(booking, *asked)
+        if len(booking._dispatches) == 2:
+            fail_once(simulator, {"status": 529})
+        return made
+
+    monkeypatch.setattr(Booking, "dispatch", but_the_second_fails)
+    answer = ask(of_two.test_client(), n=3)
+    (row,) = booked(of_two)
+    usage = answer.json["usage"]
+    assert (row["input_tokens"], row["output_tokens"]) == (usage["prompt_tokens"], usage["completion_tokens"])
+    assert (row["attempts"], row["ending"], row["cost_state"]) == (4, "complete", "exact")
+    assert len(set(row["upstream_ids"].split(","))) == 3
+    parts = orjson.loads(row["parts"])
+    assert sorted(each["outcome"] for each in parts["tries"]) == ["answered"] * 3 + ["overloaded"]
+    first, second = sorted(parts["charges"], key=lambda charge: -charge["messages"])
+    assert (first["messages"], second["messages"]) == (2, 1)
+    assert len({each["connection"] for each in parts["charges"]}) == 2
+    for charge, factor in ((first, 1), (second, 2)):
+        tokens = charge["tokens"]
+        assert charge["cost_micros"] == factor * (tokens["input"] + 5 * tokens["output"])
+    assert row["cost_micros"] == first["cost_micros"] + second["cost_micros"]
+
+
+def test_a_try_that_broke_off_is_charged_beside_the_answer(of_two: Flask, simulator: str) -> None:
+    fail_once(simulator, {"cut_after": 5})
+    answer = ask(of_two.test_client(), "sim-text:tokens=20", max_tokens=64_000)  # asked for as a stream
+    (row,) = booked(of_two)
+    assert (row["attempts"], row["ending"], row["status"]) == (2, "complete", 200)
+    assert row["cost_state"] == "estimated"
+    parts = orjson.loads(row["parts"])
+    assert [each["outcome"] for each in parts["tries"]] == ["answered", "answered"]
+    broken, whole = parts["charges"]
+    usage = answer.json["usage"]
+    assert (whole["tokens"]["output"], whole["cost_state"]) == (usage["completion_tokens"], "exact")
+    assert broken["cost_state"] == "estimated"
+    assert broken["tokens"]["input"] == usage["prompt_tokens"]
+    assert 0 < broken["tokens"]["output"] < usage["completion_tokens"]
+    assert row["cost_micros"] == broken["cost_micros"] + whole["cost_micros"]
+    assert row["output_tokens"] == broken["tokens"]["output"] + whole["tokens"]["output"]
 
 
 @pytest.mark.parametrize(("ttl", "column"), [("1h", "cache_write_1h_tokens"), ("5m", "cache_write_5m_tokens")])

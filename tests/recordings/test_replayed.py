@@ -6,7 +6,6 @@ What must come out is worked out in `recorded`, from the specification and not b
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -20,7 +19,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openai import OpenAI
 
-from tests.conftest import CLIENT_KEY, ROOT, Gateway
+from tests.conftest import CLIENT_KEY, Gateway
 from tests.recordings.recorded import (
     FOLDER,
     SCHEMAS,
@@ -47,20 +46,6 @@ SHORT, LONG = 1_000, 64_000
 THREADS = 16
 ALL, LEFT_OUT = recordings() if FOLDER.exists() else ([], {})
 ERRORS = [each for each in ALL if each.kind == "error"]
-
-
-@pytest.fixture(scope="module")
-def replaying() -> Iterator[str]:
-    command = [sys.executable, "-m", "app.cli", "simulator", "--port", "0", "--replay", str(FOLDER)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        yield line[line.index("http") :].split()[0].rstrip("/")
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()
 
 
 @pytest.fixture(scope="module")

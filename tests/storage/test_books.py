@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
+import socketserver
 import stat
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,7 @@ from app.errors import ConfigError, DatabaseUnavailable, ServiceUnavailable
 from app.storage import books as module
 from app.storage import database, journal
 from app.storage.books import Books, Call, Heard
-from tests.conftest import AppMaker
+from tests.conftest import AppMaker, PostgreSQL
 from tests.storage.test_ledger import ONE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,12 +123,76 @@ def test_a_row_that_is_in_the_books_already_is_not_counted_again(app: Flask, boo
     assert (booked(app), counted(app)) == ([ONE.id], 1)
 
 
+class Proxy(socketserver.ThreadingTCPServer):
+    """Before a PostgreSQL. It cuts the connections of which it `drops` the answer to a COMMIT, which the server has."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        self.drops = 0
+        self.server = ("127.0.0.1", port)
+        super().__init__(("127.0.0.1", 0), Proxied)
+
+
+class Proxied(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        proxy: Any = self.server
+        is_committing = False
+        with socket.create_connection(proxy.server) as server:
+            while True:
+                ready, _, _ = select.select([self.request, server], [], [])
+                for one in ready:
+                    data = one.recv(65536)
+                    if not data:
+                        return
+                    if one is self.request:
+                        is_committing = b"COMMIT" in data
+                        server.sendall(data)
+                    elif is_committing and proxy.drops:
+                        proxy.drops -= 1
+                        return
+                    else:
+                        self.request.sendall(data)
+
+
+def test_a_row_counts_once_though_the_answer_to_its_commit_was_lost(
+    make_storage_app: AppMaker, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAUSE_S", 0.0)
+    with Proxy(postgresql.port) as proxy:
+        threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
+        url = postgresql.new_database().replace(f":{postgresql.port}/", f":{proxy.server_address[1]}/")
+        app = make_storage_app(database_url=url, secret_key="a secret key of the tests alone")
+        books: Books = app.extensions["dragoman"].books
+        assert booked(app) == []  # it is connected, which has a COMMIT of its own
+        proxy.drops = 1
+        books.end(ONE)
+        assert proxy.drops == 0
+        assert books._journal is not None
+        assert books._journal.unread_bytes, "nobody knows yet that it is in"
+        assert (booked(app), counted(app)) == ([ONE.id], 1)
+        books.enter_all()
+        assert (booked(app), counted(app)) == ([ONE.id], 1)
+        assert books._journal.unread_bytes == 0
+        proxy.shutdown()
+
+
 def test_not_each_answer_waits_for_a_database_that_is_away(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     away = Away(monkeypatch)
     monkeypatch.setattr(module, "_PAUSE_S", 60.0)
     for n in range(5):
         books.end(replace(ONE, id=f"req_gw_{n}"))
     assert away.asked == 1
+
+
+def test_rows_are_counted_before_their_process_ends(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books, "_enter_soon", lambda: None)
+    counted: list[str] = []
+    books.on_rows.append(lambda entries: counted.extend(entry.id for entry in entries))
+    books.end(ONE)
+    assert counted == []
+    books.close()
+    assert counted == [ONE.id]
 
 
 def test_rows_are_entered_though_they_could_not_be_counted(app: Flask, books: Books) -> None:

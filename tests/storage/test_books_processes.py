@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import random
+import re
 import signal
 import sqlite3
 import threading
@@ -17,10 +18,15 @@ import psycopg
 import pytest
 import requests
 
+from app.storage import ledger
 from tests.conftest import CLIENT, Gateway, GatewayMaker, wait_for
 
 MODELS = ("sim-text:tokens=9", "sim-text:tokens=60,gap_ms=2", "sim-thinking", "sim-cut-6", "sim-error-529", "sim-pause")
 SUMS = "requests, input_tokens, output_tokens, cost_micros"
+TOKENS = tuple(name for name in ledger.TOKENS if name.endswith("_tokens"))
+COUNTED = re.compile(
+    r'dragoman_(?P<name>booked_requests|tokens|cost_micros)_total{(?:class="(?P<kind>\w+)",)?.*} (?P<value>\S+)'
+)
 
 
 class Asking:
@@ -144,3 +150,34 @@ def test_each_whole_answer_is_one_row_whatever_is_killed_meanwhile(
     for table in ("usage_hours", "usage_keys"):
         assert rows(running, variables, f"SELECT {sums} FROM {table}") == [of_rows]
     assert not Path(running.instance / "journal" / "left-out.jsonl").exists()
+
+
+def test_metrics_say_what_the_rows_say_when_the_workers_have_been_replaced(
+    gateway: GatewayMaker, variables: dict[str, str]
+) -> None:
+    running = gateway(**variables)
+    asking = Asking(running)
+    asking.wait_for_more()
+    before = workers(running)
+    running.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: len(workers(running)) == 2 and not {*workers(running)} & {*before}, within_s=20, what="the reload")
+    asking.wait_for_more()
+    asking.stop()
+    columns = ", ".join(f"sum({name})" for name in (*TOKENS, "coalesce(cost_micros, 0)"))
+
+    def told() -> tuple[int, ...]:
+        """Of what /metrics counts: rows, each kind of tokens, micro-dollars."""
+        found: collections.Counter[str] = collections.Counter()
+        for line in running.get("/metrics", headers={}).text.splitlines():
+            match = COUNTED.match(line)
+            if match:
+                found[match["kind"] or match["name"]] += int(float(match["value"]))
+        kinds = [name.removesuffix("_tokens") for name in TOKENS]
+        return found["booked_requests"], *(found[kind] for kind in kinds), found["cost_micros"]
+
+    def booked() -> tuple[int, ...]:
+        ((count, *sums),) = rows(running, variables, f"SELECT count(*), {columns} FROM requests")
+        return count, *map(int, sums)
+
+    wait_for(lambda: told() == booked(), what=f"{told()} is {booked()}")
+    assert told()[0] >= len(asking.whole) > 30
