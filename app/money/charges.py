@@ -1,7 +1,7 @@
 """What Anthropic charges for the messages of one answer, in whole micro-dollars.
 
 Each message stands for itself: attempts, rounds and choices may differ in connection, model and price. What is not
-known is None, never 0.
+known is None, never 0. Nothing here is changed once it is made; frozen, it would take three times as long to make.
 
 https://docs.anthropic.com/en/docs/about-claude/pricing
 """
@@ -29,7 +29,7 @@ _HOPS = ("message", "fallback_message")
 _PICO_PER_MICRO = 10**6 * FACTOR
 
 
-@dataclass(frozen=True)
+@dataclass
 class Message:
     """What the gateway knows of one message of Anthropic's. `at` is when it began, which decides its price; `usage` is
     merged of all its events, None where it is not known. Of one that was cut, `received` is what came of its content in
@@ -49,7 +49,7 @@ class Message:
     factor: int = FACTOR
 
 
-@dataclass(frozen=True)
+@dataclass
 class Charge:
     """The messages of an answer that cost alike. `micros` is None where it is not known."""
 
@@ -69,7 +69,7 @@ class Charge:
     price_version: str | None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Item:
     """Tokens of one model at one price. `is_billed` is False for what Anthropic does not charge."""
 

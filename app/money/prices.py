@@ -110,8 +110,7 @@ class PriceList:
         """What is in force at an instant, None where nothing is known."""
         for rows in (self._overrides, self._rows):
             for name in self._names(model):
-                found = _in_force(rows.get(name, ()), at)
-                if found is not None:
+                if name in rows and (found := _in_force(rows[name], at)) is not None:
                     return found
         return None
 

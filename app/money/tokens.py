@@ -1,4 +1,4 @@
-"""Anthropic's `usage` as the classes of tokens that have prices.
+"""Anthropic's `usage` as the classes of tokens that have prices. As in charges.py, nothing is changed once it is made.
 
 https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance
 """
@@ -20,7 +20,7 @@ _VERSION = re.compile(r"^claude-[a-z]+-(\d+)(?:-(\d{1,2}))?(?!\d)")
 _THINKING_PER_S = 25
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tokens:
     """`thinking` is part of `output`."""
 
@@ -46,7 +46,7 @@ class Tokens:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Counted:
     tokens: Tokens
     searches: int = 0
@@ -100,7 +100,8 @@ def larger(one: Tokens, other: Tokens) -> Tokens:
 
 
 def total(tokens: Iterable[Tokens]) -> Tokens:
-    return sum(tokens, Tokens())
+    first, *others = [*tokens] or [Tokens()]
+    return sum(others, first)
 
 
 def with_estimated_output(tokens: Tokens, model: str, received: int, thought_s: float = 0.0) -> Tokens:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, get_args
 
 from flask import Flask, Response, g, request
@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from app.settings import metrics_folder
 from app.storage.config import Connection
 from app.storage.ledger import TOKENS as TOKENS_OF_A_ROW
-from app.storage.ledger import Entry
+from app.storage.ledger import Entry, alike
 from app.upstream.health import Reason
 
 log = logging.getLogger(__name__)
@@ -108,28 +108,27 @@ def count_answer(connection: Connection, ending: str) -> None:
     _series(ANSWERS, connection.id, ending if ending in _ENDINGS else "other").inc()
 
 
+_OF_ONE_SERIES = attrgetter("connection", "model", "ending")
 _CLASSES = {name: name.removesuffix("_tokens") for name in TOKENS_OF_A_ROW if name.endswith("_tokens")}
 
 
 def count_rows(rows: Iterable[Entry], listed: Callable[[str], str | None]) -> None:
     """What is counted of tokens and money is what the books say, from the same numbers. `listed` answers the name under
-    which a model has a price: an upstream may call its models what it likes. For each series one sum is added: to add
-    to one costs as much as all else that is done here for a row."""
-    sums: defaultdict[tuple[Any, ...], int] = defaultdict(int)
-    for row in rows:
-        model = listed(row.model) or "other"
-        sums[BOOKED, row.connection, model, row.ending] += 1
+    which a model has a price: an upstream may call its models what it likes."""
+    for (connection, served, ending), some in alike(rows, _OF_ONE_SERIES).items():
+        model = listed(served) or "other"
+        _series(BOOKED, connection, model, ending).inc(len(some))
         for name, kind in _CLASSES.items():
-            sums[TOKENS, row.connection, model, kind] += getattr(row, name)
-        if row.cost_micros is None:
-            sums[COST_UNKNOWN, row.connection, model] += 1
-        else:
-            sums[COST, row.connection, model] += row.cost_micros
-        if row.ttft_ms is not None:
-            _series(FIRST_TOKEN, row.connection).observe(row.ttft_ms / 1000)
-    for (metric, *labels), sum in sums.items():
-        if sum or metric is COST:
-            _series(metric, *labels).inc(sum)
+            if count := sum(map(attrgetter(name), some)):
+                _series(TOKENS, connection, model, kind).inc(count)
+        known = [row.cost_micros for row in some if row.cost_micros is not None]
+        if known:
+            _series(COST, connection, model).inc(sum(known))
+        if len(known) < len(some):
+            _series(COST_UNKNOWN, connection, model).inc(len(some) - len(known))
+        for row in some:
+            if row.ttft_ms is not None:
+                _series(FIRST_TOKEN, connection).observe(row.ttft_ms / 1000)
 
 
 def count_attempt(connection: Connection, outcome: str) -> None:

@@ -153,7 +153,7 @@ class Books:
             until = own.unread_bytes
             while until > 0 and (lines := own.unread()):
                 until -= sum(map(len, lines))
-                entries = [Entry(**_read(line)[2]) for line in lines if line.startswith(_ROW_BEGINS)]
+                entries = [ledger.as_told(_read(line)[2]) for line in lines if line.startswith(_ROW_BEGINS)]
                 for some in _groups(entries):
                     self._insert(some)
                 own.done(lines)
@@ -274,7 +274,7 @@ class Books:
                         heard.setdefault(id, {})[told["number"]] = Heard(**told)
                     else:
                         begun.pop(id, None)
-                        yield Entry(**told)
+                        yield ledger.as_told(told)
                 except (ValueError, TypeError, KeyError) as error:
                     self._leave_out(line, str(error))
 

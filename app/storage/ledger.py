@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any
+from itertools import chain
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import orjson
 from flask import Flask
@@ -24,6 +27,8 @@ from app.money.tokens import Tokens, total
 from app.storage import database, folds
 from app.storage.tables import RequestRow, UsageHourRow, UsageKeyRow, UsageTimeRow, UsageUserRow
 
+T = TypeVar("T")
+K = TypeVar("K")
 BOUNDS_MS = tuple(round(50 * 1.6**n) for n in range(23))
 """Of the buckets in which times are counted: 24, each 1.6 times the one before, from 50 ms to 26 minutes."""
 SUMS_KEPT_DAYS = 800
@@ -31,7 +36,8 @@ HOUR_MS = 3_600_000
 _PRUNED_EVERY_S = 60.0
 _PRUNED_AT_ONCE = 1_000
 _ID_BEGINS = "req_gw_"
-_MOST_AT_ONCE = 100
+_AT_ONCE = (64, 16, 4, 1)
+"""Rows in one statement: few different ones, which databases need not read anew each time."""
 TOKENS = (
     *("input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens"),
     *("output_tokens", "thinking_tokens", "searches"),
@@ -86,26 +92,47 @@ WHOLE = ("complete", "length", "refusal")
 
 def entry(told: Mapping[str, Any], made: Sequence[Charge], *, model: str, **more: Any) -> Entry:
     """The row of a request, with what was charged for it. `told` and `more` are columns that are not of the charges."""
-    main = next((charge for charge in made if charge.model == model), None)
-    tokens = total(charge.tokens for charge in made)
+    whole = together(made, model)
+    tokens = whole.tokens
     return Entry(
         **told,
         **more,
         model=model,
-        cost_state=state_of(charge.state for charge in made),
-        cost_micros=sum_of(charge.micros for charge in made),
-        saved_micros=sum_of(charge.saved_micros for charge in made),
+        cost_state=whole.state,
+        cost_micros=whole.micros,
+        saved_micros=whole.saved_micros,
         input_tokens=tokens.input,
         cache_write_5m_tokens=tokens.write_5m,
         cache_write_1h_tokens=tokens.write_1h,
         cache_read_tokens=tokens.read,
         output_tokens=tokens.output,
         thinking_tokens=tokens.thinking,
-        searches=sum(charge.searches for charge in made),
-        price_version=main.price_version if main else None,
-        tier=main.tier if main else None,
+        searches=whole.searches,
+        price_version=whole.price_version,
+        tier=whole.tier,
+        speed=whole.speed,
+        geo=whole.geo,
+    )
+
+
+def together(made: Sequence[Charge], model: str) -> Charge:
+    """All that was charged for an answer, as its row says it: sums, and how the model that answered was charged."""
+    main = next((charge for charge in made if charge.model == model), None)
+    if main is not None and len(made) == 1:
+        return main
+    return Charge(
+        connection="",
+        model=model,
         speed=main.speed if main else None,
         geo=main.geo if main else None,
+        tier=main.tier if main else None,
+        tokens=total(charge.tokens for charge in made),
+        searches=sum(charge.searches for charge in made),
+        messages=sum(charge.messages for charge in made),
+        micros=_sum_of(charge.micros for charge in made),
+        saved_micros=_sum_of(charge.saved_micros for charge in made),
+        state=_state_of(charge.state for charge in made),
+        price_version=main.price_version if main else None,
     )
 
 
@@ -187,18 +214,20 @@ def _state(text: str) -> State:
     return next(state for state in STATES if state == text)
 
 
-def state_of(states: Iterable[State]) -> State:
+def _state_of(states: Iterable[State]) -> State:
     found = set(states)
     return next((state for state in STATES if state in found), "exact")
 
 
-def sum_of(amounts: Iterable[int | None]) -> int | None:
+def _sum_of(amounts: Iterable[int | None]) -> int | None:
     """None where one of them is not known."""
     known = list(amounts)
     return None if None in known else sum(amount for amount in known if amount is not None)
 
 
 _COLUMNS = tuple(field.name for field in fields(Entry))
+_values_of = attrgetter(*_COLUMNS)
+_tokens_of = attrgetter(*TOKENS)
 
 
 class Pruning:
@@ -257,15 +286,25 @@ def id_at(ms: int) -> str:
     return f"{_ID_BEGINS}{ms:012x}"
 
 
-def insert(session: Session, entries: Sequence[Entry]) -> None:
+def insert(session: Session, entries: Iterable[Entry]) -> None:
     """Rows that are there already change nothing, nor do they count again."""
     connection = session.connection()
+    by_id = {entry.id: entry for entry in entries}
+    rest = list(by_id.values())
     new: list[Entry] = []
-    for at in range(0, len(entries), _MOST_AT_ONCE):
-        some = {entry.id: entry for entry in entries[at : at + _MOST_AT_ONCE]}
-        new += [some[id] for id in _insert_new(connection, list(some.values()))]
+    for size in _AT_ONCE:
+        while len(rest) >= size:
+            some, rest = rest[:size], rest[size:]
+            new += [by_id[id] for id in _insert_new(connection, some)]
     if new:
         _count(connection, new)
+
+
+def as_told(told: Mapping[str, Any]) -> Entry:
+    """By the names of its columns. Raises TypeError."""
+    if tuple(told) == _COLUMNS:
+        return Entry(*told.values())  # to find 34 names that came out of a JSON text takes as long as all the rest
+    return Entry(**told)
 
 
 def as_entry(row: RequestRow) -> Entry:
@@ -285,8 +324,16 @@ def _insert_new(connection: Connection, entries: Sequence[Entry]) -> list[str]:
     mark = _mark(connection)
     values = ", ".join([f"({', '.join([mark] * len(_COLUMNS))})"] * len(entries))
     statement = f"INSERT INTO requests ({', '.join(_COLUMNS)}) VALUES {values} ON CONFLICT (id) DO NOTHING RETURNING id"
-    told = tuple(getattr(entry, name) for entry in entries for name in _COLUMNS)
+    told = tuple(chain.from_iterable(map(_values_of, entries)))
     return [id for (id,) in connection.exec_driver_sql(statement, told)]
+
+
+def alike(things: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Those of one key together: what they have in common is then dealt with once."""
+    found: dict[K, list[T]] = {}
+    for thing in things:
+        found.setdefault(key(thing), []).append(thing)
+    return found
 
 
 def _mark(connection: Connection) -> str:
@@ -296,36 +343,61 @@ def _mark(connection: Connection) -> str:
 _Key = tuple[Any, ...]
 
 
-def _count(connection: Connection, added: Iterable[Entry], taken: Iterable[Entry] = ()) -> None:
+def _count(connection: Connection, added: Sequence[Entry], taken: Sequence[Entry] = ()) -> None:
     """Adds rows to the sums, and takes some from them. Each table is gone through in the order of its key, so that no
     two workers wait for each other."""
     hours: dict[_Key, list[int]] = {}
     keys: dict[_Key, list[int]] = {}
     times: dict[_Key, list[int]] = {}
     users: dict[_Key, list[int]] = {}
-    for sign, entry in [*((1, entry) for entry in added), *((-1, entry) for entry in taken)]:
-        hour = entry.at // HOUR_MS
-        kind = (entry.model, entry.connection, entry.ending)
-        cost, is_unknown = entry.cost_micros or 0, entry.cost_micros is None
-        tokens = [getattr(entry, name) for name in TOKENS]
-        sums = [1, int(is_unknown), int(entry.cost_state == "estimated"), *tokens, cost, entry.saved_micros or 0]
-        _add(hours, (hour, *kind), sign, sums)
-        _add(keys, (hour // 24, entry.key_id, hour, *kind), sign, sums)
-        for what, took_ms in (("ttft", entry.ttft_ms), ("duration", entry.duration_ms)):
-            if took_ms is not None and entry.ending != WORKER_LOST:
-                _add(times, (hour, entry.model, entry.connection, what, bisect_right(BOUNDS_MS, took_ms)), sign, [1])
-        if entry.user_ref or entry.tag:
-            used = [1, int(is_unknown), sum(tokens[:4]), entry.output_tokens, cost]
-            _add(users, (hour, entry.key_id, entry.user_ref or "", entry.tag or ""), sign, used)
+    for sign, entries in ((1, added), (-1, taken)):
+        for (hour, key_id, *kind), some in alike(entries, _of_one_hour).items():
+            sums = [sign * sum(column) for column in zip(*map(_sums_of, some), strict=True)]
+            _add(hours, (hour, *kind), sums)
+            _add(keys, (hour // 24, key_id, hour, *kind), sums)
+        for key, count in Counter(_times_of(entries)).items():
+            _add(times, key, [sign * count])
+        for (hour, key_id, user, tag), some in alike(entries, _of_one_user).items():
+            if user or tag:
+                sums = [sign * sum(column) for column in zip(*map(_sums_of_a_user, some), strict=True)]
+                _add(users, (hour, key_id, user or "", tag or ""), sums)
     for upsert, sums_of in ((_HOURS, hours), (_KEYS, keys), (_TIMES, times), (_USERS, users)):
         if changed := {key: values for key, values in sums_of.items() if any(values)}:
             upsert.run(connection, changed)
     folds.forget(connection, (hour for hour, *_ in hours))
 
 
-def _add(table: dict[_Key, list[int]], key: _Key, sign: int, values: list[int]) -> None:
-    known = table.setdefault(key, [0] * len(values))
-    table[key] = [a + sign * b for a, b in zip(known, values, strict=True)]
+def _of_one_hour(entry: Entry) -> _Key:
+    return entry.at // HOUR_MS, entry.key_id, entry.model, entry.connection, entry.ending
+
+
+def _of_one_user(entry: Entry) -> _Key:
+    return entry.at // HOUR_MS, entry.key_id, entry.user_ref, entry.tag
+
+
+def _sums_of(entry: Entry) -> tuple[int, ...]:
+    cost = entry.cost_micros
+    first = (1, cost is None, entry.cost_state == "estimated")
+    return *first, *_tokens_of(entry), cost or 0, entry.saved_micros or 0
+
+
+def _sums_of_a_user(entry: Entry) -> tuple[int, ...]:
+    cost, tokens = entry.cost_micros, _tokens_of(entry)
+    return 1, cost is None, sum(tokens[:4]), entry.output_tokens, cost or 0
+
+
+def _times_of(entries: Iterable[Entry]) -> Iterator[_Key]:
+    for entry in entries:
+        if entry.ending != WORKER_LOST:
+            key = entry.at // HOUR_MS, entry.model, entry.connection
+            yield *key, "duration", bisect_right(BOUNDS_MS, entry.duration_ms)
+            if entry.ttft_ms is not None:
+                yield *key, "ttft", bisect_right(BOUNDS_MS, entry.ttft_ms)
+
+
+def _add(table: dict[_Key, list[int]], key: _Key, values: list[int]) -> None:
+    known = table.get(key)
+    table[key] = values if known is None else [a + b for a, b in zip(known, values, strict=True)]
 
 
 class _Upsert:

@@ -102,13 +102,13 @@ def _corrected(row: Entry, prices: PriceList, factors: Mapping[str, int]) -> Ent
     if parts is not None:
         told = orjson.loads(parts) | {"charges": [ledger.part_of(charge) for charge in new]}
         parts = orjson.dumps(told).decode()
-    main = next((charge for charge in new if charge.model == row.model), None)
+    whole = ledger.together(new, row.model)
     return replace(
         row,
-        cost_micros=ledger.sum_of(charge.micros for charge in new),
-        saved_micros=ledger.sum_of(charge.saved_micros for charge in new),
-        cost_state=ledger.state_of(charge.state for charge in new),
-        price_version=main.price_version if main else None,
+        cost_micros=whole.micros,
+        saved_micros=whole.saved_micros,
+        cost_state=whole.state,
+        price_version=whole.price_version,
         parts=parts,
     )
 
