@@ -26,6 +26,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m bench $(ARGS)
 
 # Mixed traffic, faults and attacks, and books that must balance: make soak MINUTES=30 ARGS="--kills --attack --json soak.json"
+# What each attack does alone: .venv/bin/python -m soak.alone --nginx
 MINUTES ?= 10
 soak: $(VENV)/.test
 	$(BIN)/python -m soak --minutes $(MINUTES) $(ARGS)

@@ -1,7 +1,7 @@
 """Hours of mixed traffic and faults against a real gateway, and books that must balance at the end.
 
 Run: make soak MINUTES=30, or python -m soak --minutes 30 [--clients 60] [--workers 2] [--kills] [--attack]
-[--longest-gap-ms N] [--seed N] [--json FILE]. Ctrl-C ends early, with the report.
+[--longest-gap-ms N] [--seed N] [--json FILE]. Ctrl-C ends early, with the report. Each attack by itself: soak/alone.py.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from soak.stage import (
     ATTACKERS,
     CLIENT_KEY,
     INNOCENTS,
-    ROOT,
     Connection,
     Gateway,
     Simulator,
     Unfit,
     change,
+    guests,
+    listen,
     random_fault,
+    say,
     wait_for,
 )
 from soak.traffic_mix import Mix, Question
@@ -57,8 +59,7 @@ class Soak:
     simulator; "spare" comes after them, and its simulator is killed now and then. There are never more than three, as
     many as the gateway tries, so that "steady" is always among those.
 
-    Under attack there are two more, for models with their prefix alone, each at a simulator of its own: what attackers
-    send keeps a simulator busy, too."""
+    Under attack there are two more, of guests()."""
 
     def __init__(self, options: argparse.Namespace, gateway: Gateway, simulators: list[Simulator]) -> None:
         self.options = options
@@ -71,10 +72,7 @@ class Soak:
             Connection("shaky", first, {"name": "shaky", "weight": 3}),
             Connection("spare", second, {"name": "spare", "priority": 1}),
         ]
-        self.guests = [
-            Connection(name, simulator, {"name": name, "prefix_id": name})
-            for name, simulator in zip((ATTACKERS, INNOCENTS), others, strict=False)
-        ]
+        self.guests = guests(others)
         self.attacks = AttackBooks(options.longest_gap_ms) if options.attack else None
         self.staff = Staff()
         self.missing: list[tuple[int, float]] = []
@@ -301,39 +299,11 @@ class Soak:
         nor for the clients."""
         url = self.gateway.url
         straight = self.guests[1].simulator
-        told = [url, straight.url, str(straight.pid), str(self.options.workers)]
+        told = [url, straight.url, str(self.options.workers), str(straight.pid)]
         return [
-            self._listen("soak.innocents", told, books.innocent),
-            self._listen("soak.attackers", [url, str(self.options.seed)], books.attack),
+            listen("soak.innocents", told, books.innocent, self._calm),
+            listen("soak.attackers", [url, str(self.options.seed)], books.attack, self._calm),
         ]
-
-    async def _listen(self, module: str, arguments: list[str], hear: Callable[[dict[str, Any]], None]) -> None:
-        """To what a process tells, until it is calm."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", module, *arguments),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        stdin = process.stdin
-
-        async def stop() -> None:
-            await self._calm.wait()
-            stdin.close()
-
-        stopping = asyncio.create_task(stop())
-        try:
-            async for line in process.stdout:
-                hear(orjson.loads(line))
-            if code := await process.wait():
-                raise Unfit(f"{module} ended with {code}")
-        finally:
-            stopping.cancel()
-            if process.returncode is None:
-                process.kill()
 
     # ------------------------------------------------------------------------------------------------------ resources
 
@@ -377,11 +347,6 @@ class Soak:
                 f"{', '.join(f'{count} {ending}' for ending, count in books.endings.items())}; workers {memory} MB; "
                 f"{len(books.discrepancies)} discrepancies"
             )
-
-
-def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 async def soak(options: argparse.Namespace) -> Report:

@@ -1,13 +1,15 @@
-"""A process of its own, which attacks the gateway by turns: python -m soak.attackers GATEWAY SEED
+"""A process of its own, which attacks the gateway by turns: python -m soak.attackers GATEWAY SEED [NAME]
 
-It tells each attack when it is over, as a line of JSON, and ends with its standard input. An attack ends by itself:
-after ATTACK_S no connection begins and nothing endless goes on, whoever asked waits for an answer no longer than
-ANSWER_WITHIN_S, and all its connections together send MOST_BYTES at most. It attacks nothing but loopback.
+Or one of them, by its name, once. It tells each attack when it is over, as a line of JSON, and ends with its standard
+input. An attack ends by itself: after ATTACK_S no connection begins and nothing endless goes on, whoever asked waits
+for an answer no longer than ANSWER_WITHIN_S, and all its connections together send MOST_BYTES at most. It attacks
+nothing but loopback.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import ipaddress
 import itertools
@@ -148,6 +150,43 @@ def _many_lists() -> dict[str, Any]:
     return {"tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]}
 
 
+def _blank_systems() -> dict[str, Any]:
+    pair = [{"role": "assistant", "content": "a"}, {"role": "system", "content": " "}]
+    return {"messages": [_HELLO, *pair * 20_000, _HELLO]}
+
+
+def _conversation() -> dict[str, Any]:
+    """30 MB that a client could really send: it calls tools, and is shown a hundred pictures."""
+    chance = random.Random("pictures")
+    messages: list[dict[str, Any]] = []
+    for turn in range(400):
+        parts: list[dict[str, Any]] = [{"type": "text", "text": f"Question {turn}: " + "word " * 300}]
+        if turn % 4 == 0:
+            picture = base64.b64encode(_PNG + chance.randbytes(200_000)).decode()
+            parts.append({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}})
+        functions = [{"name": f"tool_{i}", "arguments": f'{{"path": "src/{turn}.py", "line": {i}}}'} for i in (1, 2)]
+        calls = [{"id": f"call_{turn}_{f['name']}", "type": "function", "function": f} for f in functions]
+        messages += [
+            {"role": "user", "content": parts},
+            {"role": "assistant", "content": "I look it up.", "tool_calls": calls},
+            *({"role": "tool", "tool_call_id": call["id"], "content": "a line of it\n" * 120} for call in calls),
+            {"role": "assistant", "content": "word " * 300},
+        ]
+    schema = {
+        "type": "object",
+        "properties": {"path": {"type": "string"}, "line": {"type": "integer"}},
+        "required": ["path"],
+    }
+    tools = [{"type": "function", "function": {"name": f"tool_{i}", "parameters": schema}} for i in range(8)]
+    return {"messages": [*messages, _HELLO], "tools": tools}
+
+
+_PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+"""A pixel; what stands behind it no reader looks at."""
+
+
 def _backslashes() -> dict[str, Any]:
     """With as many commas in a text as make the gateway look where texts end."""
     return {"messages": [{**_HELLO, "content": "\\" * 4_000_000 + "," * 600_000}]}
@@ -171,13 +210,20 @@ PLANS = (
     Plan("orphaned tool results, explained", _chat(_orphans, _EXPLAIN)),
     Plan("allOf of two required", _chat(_two_required)),
     Plan("40,000 messages", _chat(lambda: {"messages": [_HELLO] * 40_000})),
+    Plan("99,000 messages", _chat(lambda: {"messages": [_HELLO] * 99_000})),
+    Plan("900,000 messages", _chat(lambda: {"messages": [{"role": "user", "content": "a"}] * 900_000})),
+    Plan("twenty of 20,001 messages at once", _chat(lambda: {"messages": [_HELLO] * 20_001}), connections=20),
+    Plan("blank system messages between", _chat(_blank_systems)),
+    Plan("a conversation of 30 MB", _chat(_conversation)),
     Plan("490,000 values", _chat(lambda: {"x": [1] * 490_000})),
     Plan("a million values", _chat(lambda: {"x": [[]] * 500_000})),
-    Plan("a message of 8 MB", _chat(lambda: {"messages": [{**_HELLO, "content": "word " * 1_600_000}]})),
+    Plan("10 million lists", _chat(lambda: {"x": [[]] * 10_000_000})),
+    Plan("a message of 30 MB", _chat(lambda: {"messages": [{**_HELLO, "content": "word " * 6_000_000}]})),
     Plan("thinking, then blanks", _chat(_thinking_and_blanks)),
     Plan("all of 8,000 tools allowed", _chat(_all_tools_allowed)),
     Plan("ten of 200,000 lists at once", _chat(_many_lists), connections=10),
     Plan("a text of backslashes", _chat(_backslashes)),
+    Plan("nearly 8 million backslashes", _chat(lambda: {"messages": [{**_HELLO, "content": '"' * 7_990_000}]})),
     Plan("empty blocks of zstd", _post(_CHAT, _AUTH + "content-encoding: zstd\r\n", _nothing_in_zstd)),
     Plan("upload above the limit", _post(_CHAT, _AUTH, lambda: b"x" * (_LIMIT + 1))),
     Plan("upload above the limit, chunked", _chunked_upload),
@@ -274,17 +320,22 @@ async def attack_by_turns(url: str, seed: str) -> None:
     await asyncio.sleep(FIRST_QUIET_S)
     while True:
         for plan in chance.sample(PLANS, len(PLANS)):
-            running = Running(plan, url)
-            try:
-                await running.run()
-            finally:
-                tell(asdict(running.so_far()))
+            await attack(url, plan)
             await asyncio.sleep(QUIET_S)
 
 
-async def main(url: str, seed: str) -> None:
+async def attack(url: str, plan: Plan) -> None:
+    running = Running(plan, url)
+    try:
+        await running.run()
+    finally:
+        tell(asdict(running.so_far()))
+
+
+async def main(url: str, seed: str, name: str = "") -> None:
     os.nice(5)  # attackers have machines of their own; here they would take the CPU from whom they are to hold up
-    await until_stdin_ends(asyncio.ensure_future(attack_by_turns(url, seed)))
+    named = [attack(url, plan) for plan in PLANS if plan.name == name]
+    await until_stdin_ends(asyncio.ensure_future(named[0] if name else attack_by_turns(url, seed)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A process of its own, which reads paced streams and does nothing else.
 
-python -m soak.innocents GATEWAY SIMULATOR PID-OF-THE-SIMULATOR WORKERS
+python -m soak.innocents GATEWAY SIMULATOR WORKERS PID-OF-THE-SIMULATOR [PID-OF-A-PROXY]
 
 It tells, a line of JSON each, the longest gap of each stream in each quarter of a second, and what broke off. It ends
 with its standard input. Streams through the gateway are spread over its workers; one more comes straight from the
@@ -14,6 +14,7 @@ import contextlib
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,11 @@ class Gaps:
         return list({max(gaps, key=lambda gap: gap.ms), max(gaps, key=lambda gap: gap.own_ms)}) if gaps else []
 
 
-def waits_s(worker: int | None, simulator: int) -> tuple[float, ...]:
-    """For how long the worker, the simulator that writes the stream and this process could have run and no CPU was
-    free."""
+def waits_s(worker: int | None, others: Sequence[int]) -> tuple[float, ...]:
+    """For how long the worker, the others that pass the stream on (its simulator, a proxy) and this process could have
+    run and no CPU was free."""
     found = []
-    for process in (worker, simulator, "self"):
+    for process in (worker, *others, "self"):
         wait_s = 0.0
         with contextlib.suppress(OSError):  # it is gone, or this kernel does not tell
             wait_s = int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
@@ -78,10 +79,10 @@ def waits_s(worker: int | None, simulator: int) -> tuple[float, ...]:
 
 
 class Innocents:
-    def __init__(self, gateway: str, simulator: str, simulator_pid: int, workers: int) -> None:
+    def __init__(self, gateway: str, simulator: str, workers: int, pids: Sequence[int]) -> None:
         self._gateway = gateway
         self._simulator = simulator
-        self._simulator_pid = simulator_pid
+        self._pids = pids
         self._workers = workers
         self._streams = 2 * workers
         self._reading: Counter[int | None] = Counter()
@@ -147,7 +148,7 @@ class Innocents:
                     broke = tail[-400:].decode(errors="replace")
                     break
                 if b"data: {" in data:
-                    tell(*map(asdict, gaps.piece(now, waits_s(worker, self._simulator_pid))))
+                    tell(*map(asdict, gaps.piece(now, waits_s(worker, self._pids))))
                 if b"data: [DONE]" in tail or b"message_stop" in tail:
                     broke = ""
                     break
@@ -156,7 +157,7 @@ class Innocents:
             broke = repr(error)
         except asyncio.CancelledError:
             if gaps.has_begun:  # it may stand still just now
-                tell(*map(asdict, gaps.piece(time.monotonic(), waits_s(worker, self._simulator_pid))))
+                tell(*map(asdict, gaps.piece(time.monotonic(), waits_s(worker, self._pids))))
             raise
         finally:
             tell(*map(asdict, gaps.rest(time.monotonic())))
@@ -165,7 +166,8 @@ class Innocents:
 
 
 async def _worker_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> int:
-    """The pid behind this connection, which is kept for more."""
+    """The pid behind this connection, which is kept for more. So does a proxy keep the one to the worker, and
+    takes for its next request the one that it used last."""
     writer.write(f"GET /readyz HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {ADMIN_KEY}\r\n\r\n".encode())
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
@@ -193,8 +195,8 @@ async def until_stdin_ends(work: asyncio.Task[None]) -> None:
     loop.remove_reader(0)
 
 
-async def main(gateway: str, simulator: str, simulator_pid: str, workers: str) -> None:
-    run = Innocents(gateway, simulator, int(simulator_pid), int(workers)).run()
+async def main(gateway: str, simulator: str, workers: str, *pids: str) -> None:
+    run = Innocents(gateway, simulator, int(workers), [*map(int, pids)]).run()
     await until_stdin_ends(asyncio.ensure_future(run))
 
 

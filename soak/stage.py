@@ -5,6 +5,7 @@ Everything listens on loopback, lives in a folder of its own and is stopped by i
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -13,11 +14,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import requests
 
 from soak.books import Counts, Sample
@@ -45,6 +47,44 @@ def wait_for(claim: Callable[[], Any], within_s: float) -> bool:
             return False
         time.sleep(_TICK_S)  # see above
     return True
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+async def listen(
+    module: str, arguments: Iterable[str], hear: Callable[[dict[str, Any]], None], is_over: asyncio.Event
+) -> None:
+    """To what a process of its own tells, until it ends by itself or because it is over. Raises Unfit if it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, *arguments),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stdin = process.stdin
+
+    async def stop() -> None:
+        await is_over.wait()
+        stdin.close()
+
+    stopping = asyncio.create_task(stop())
+    try:
+        async for line in process.stdout:
+            hear(orjson.loads(line))
+        if code := await process.wait():
+            raise Unfit(f"{module} ended with {code}")
+    finally:
+        stopping.cancel()
+        stdin.close()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def free_port() -> int:
@@ -125,10 +165,17 @@ class Connection:
         return f"sk-ant-{self.name}.{self.rotations}"
 
 
+def guests(simulators: Iterable[Simulator]) -> list[Connection]:
+    """For attackers and innocents, and for models with their prefix alone, each at a simulator of its own: what
+    attackers send keeps a simulator busy, too."""
+    named = zip((ATTACKERS, INNOCENTS), simulators, strict=False)
+    return [Connection(name, simulator, {"name": name, "prefix_id": name}) for name, simulator in named]
+
+
 class Gateway:
     """`dragoman run`, which becomes gunicorn."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    def __init__(self, folder: Path, workers: int, **variables: str) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.workers = workers
         self._log = folder / "gateway.log"
@@ -145,6 +192,7 @@ class Gateway:
             "GRACEFUL_TIMEOUT": str(GRACEFUL_TIMEOUT_S),
             "IDLE_TIMEOUT_S": str(IDLE_TIMEOUT_S),
             "REQUEST_DEADLINE_S": str(REQUEST_DEADLINE_S),
+            **variables,
         }
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -191,6 +239,11 @@ class Gateway:
 
     def worker_pids(self) -> list[int]:
         return sorted(map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()))
+
+    def most_memory_mb(self) -> float:
+        """That one of its workers has held at any moment of its life."""
+        told = [Path(f"/proc/{pid}/status").read_text() for pid in self.worker_pids()]
+        return max(int(text.partition("VmHWM:")[2].split()[0]) / 1024 for text in told)
 
     def ready(self) -> dict[str, Any]:
         answer: dict[str, Any] = self._call("GET", "/readyz").json()

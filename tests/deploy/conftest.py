@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import grp
 import ipaddress
 import os
 import re
@@ -24,34 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.conftest import CLIENT, ROOT, Gateway, GatewayMaker, free_port, needs, wait_for
-
-CONFIGURATION = ROOT / "deploy" / "nginx.conf"
-MAIN = """\
-daemon off;
-{user}
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log info;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    # What other sites of the same nginx may have asked for.
-    gzip on;
-    gzip_types *;
-    gzip_proxied any;
-    gzip_min_length 1;
-    proxy_buffering on;
-    client_max_body_size 1m;
-    client_body_timeout 3s;
-    include {folder}/dragoman.conf;
-}}
-"""
+from soak.nginx import start_nginx
+from tests.conftest import CLIENT, Gateway, GatewayMaker, free_port, needs, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -128,17 +101,7 @@ def _nginxes(parent: Path, program: str) -> Iterator[NginxMaker]:
         folder.mkdir()
         plain, secure = free_port(), free_port()
         certificate = _certificate(folder) if tls else ""
-        (folder / "dragoman.conf").write_text(configuration(nodes, plain, secure, folder if tls else None))
-        # Its workers become another user otherwise, who may not enter pytest's folders.
-        user = f"user root {grp.getgrgid(os.getgid()).gr_name};" if os.getuid() == 0 else ""
-        (folder / "nginx.conf").write_text(MAIN.format(folder=folder, user=user))
-        with (folder / "output.log").open("wb") as output:
-            process = subprocess.Popen(
-                [program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        process = start_nginx(program, folder, nodes, plain, secure if tls else None)
         made = Nginx(
             f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{secure}" if tls else "", process, folder, certificate
         )
@@ -160,23 +123,6 @@ def _listens(made: Nginx) -> bool:
         socket.create_connection(("127.0.0.1", made.port), timeout=1).close()
         return True
     return False
-
-
-def configuration(nodes: tuple[str, ...], port: int, tls_port: int, tls_folder: Path | None) -> str:
-    """deploy/nginx.conf with the nodes, ports and paths of a test; with a folder for TLS, as its own sed makes it."""
-    text = CONFIGURATION.read_text()
-    if tls_folder is not None:
-        assert "sed -i 's/^    #tls /    /'" in text
-        text = re.sub(r"(?m)^    #tls ", "    ", text)
-        text = re.sub(r"/etc/letsencrypt/live/[^/]+/", f"{tls_folder}/", text)
-    text, nets = re.subn(r"(?m)^ *listen \[::\]:.*\n", "", text)  # a machine may have no IPv6
-    assert nets >= 1
-    text = re.sub(r"(?m)^( *listen) 80\b", rf"\g<1> 127.0.0.1:{port}", text)
-    text = re.sub(r"(?m)^( *listen) 443\b", rf"\g<1> 127.0.0.1:{tls_port}", text)
-    server = re.search(r"(?m)^    server 127\.0\.0\.1:4117( .*;)$", text)
-    assert server
-    lines = [f"    server {node.removeprefix('http://')}{server[1]}" for node in nodes]
-    return text[: server.start()] + "\n".join(lines) + text[server.end() :]
 
 
 def _certificate(folder: Path) -> str:
