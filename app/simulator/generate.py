@@ -49,7 +49,7 @@ def _value(schema: Any, root: Schema, name: str, said: str, depth: int) -> Any:
         if key in schema:
             return schema[key]
     for key in ("enum", "examples"):
-        if schema.get(key):
+        if isinstance(schema.get(key), list) and schema[key]:  # nothing says what examples are
             return schema[key][0]
     for key in ("anyOf", "oneOf"):
         if schema.get(key):

@@ -130,6 +130,7 @@ def test_numbers_and_parameters_are_read_from_the_name():
         ({"$ref": "#/$defs/a", "$defs": {"a": {"const": 7}}}, 7),
         ({"type": "string", "format": "date", "maxLength": 99}, "2026-11-22"),
         ({"type": "string", "minLength": 9, "maxLength": 9}, "examplexx"),
+        ({"type": "boolean", "examples": {"one": False}}, True),
     ],
 )
 def test_a_value_fits_its_schema(schema, value):
