@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -97,21 +98,53 @@ FOLDS = (*_folds(BLOCK, *_OF_DAYS), *_folds(DAY, *_OF_DAYS), *_folds(HOUR, *_OF_
 
 Span = tuple[int, int, int]
 """(bucket, the first hour or whatever it counts, the one after the last)"""
+Move = tuple[int, int, int, int]
+"""(bucket, the bucket in which they are, the first hour, the one after the last); of one day."""
 
 
 def parts(
     session: Session, hours: Sequence[Span], needed: frozenset[str], filtered: Collection[str]
-) -> dict[Fold | None, list[Span]]:
-    """`hours` put together of folds that have the `needed` names, as far as there are any, in spans of their size; None
-    for what is left to the hourly sums."""
+) -> tuple[dict[Fold | None, list[Span]], list[Move]]:
+    """`hours`, one bucket after the other, put together of folds that have the `needed` names, as far as there are any,
+    in spans of their size; None for what is left to the hourly sums. And what then is in a wrong bucket: days of a time
+    zone begin when others do."""
     folds = _fitting(needed, filtered)
-    if len(hours) > 1:  # days of a time zone begin when others do
-        folds = [fold for fold in folds if fold.size == HOUR]
-    if not hours or not folds:
-        return {None: list(hours)}
-    done = _done(session, hours[0][1], hours[-1][2])
+    of_hours = [fold for fold in folds if fold.size == HOUR]
+    moves: list[Move] = []
+    spans = list(hours)
+    if len(hours) > 1 and of_hours:
+        folds = of_hours
+    elif len(hours) > 1:
+        spans, moves = _in_days(hours)
+    done = _done(session, hours[0][1], hours[-1][2]) if spans and folds else set()
     if not done:
-        return {None: list(hours)}
+        return {None: list(hours)}, []
+    made = _made_of(folds, spans, done)
+    is_in_bits = sum(len(list(runs(some))) for some in made.values()) > _MOST_RUNS
+    return ({None: list(hours)}, []) if is_in_bits else (made, moves)
+
+
+def _in_days(hours: Sequence[Span]) -> tuple[list[Span], list[Move]]:
+    """Buckets that end with the nearest day; none where they are no days."""
+    low, high = -(-hours[0][1] // DAY) * DAY, hours[-1][2] // DAY * DAY
+    if low >= high or any(end - begin < DAY // 2 for _, begin, end in hours[1:-1]):
+        return [], []
+    spans, moves = [], []
+    at = hours[0][1]
+    for (bucket, _, end), (following, _, _) in pairwise(hours):
+        day = min(max((end + DAY // 2) // DAY * DAY, low), high)
+        spans.append((bucket, at, day))
+        if day < end:
+            moves.append((bucket, following, day, end))
+        elif day > end:
+            moves.append((following, bucket, end, day))
+        at = day
+    return [*spans, (hours[-1][0], at, hours[-1][2])], moves
+
+
+def _made_of(
+    folds: Sequence[Fold], hours: Sequence[Span], done: Collection[tuple[int, int]]
+) -> dict[Fold | None, list[Span]]:
     first, last = min(span * size for size, span in done), max((span + 1) * size for size, span in done)
     made: dict[Fold | None, list[Span]] = {}
     for bucket, begin, end in hours:
@@ -131,8 +164,7 @@ def parts(
             else:
                 spans.append((bucket, at // size, until // size))
             at = until
-    is_in_bits = sum(len(list(runs(spans))) for spans in made.values()) > _MOST_RUNS
-    return {None: list(hours)} if is_in_bits else made
+    return made
 
 
 def _fitting(needed: frozenset[str], filtered: Collection[str]) -> list[Fold]:

@@ -172,13 +172,15 @@ def _grouped(rows: str, asked: _Question) -> str:
 
 def _of_hours(session: Session, hours: Sequence[Span], asked: _Question) -> Iterator[str]:
     """Rows of (bucket, name, the sums)."""
-    for fold, spans in folds.parts(session, hours, asked.needed, asked.filter.of(GROUPS)).items():
+    made, moves = folds.parts(session, hours, asked.needed, asked.filter.of(GROUPS))
+    by_kind = "usage_keys" if "key" in asked.needed else "usage_hours"
+    hourly = "usage_users" if asked.of_users else by_kind
+    for fold, spans in made.items():
         if fold is not None:
             table, at, of_fold = "usage_folds", "span", fold.conditions
         else:
-            by_kind = "usage_keys" if "key" in asked.needed else "usage_hours"
-            table, at, of_fold = "usage_users" if asked.of_users else by_kind, "hour", []
-        sums = [f"{_of_a_user(name) if table == 'usage_users' else name} AS {name}" for name in asked.sums]
+            table, at, of_fold = hourly, "hour", []
+        sums = _columns(table, asked)
         for bucket, begin, end, each in folds.runs(spans):
             within = [f"{at} >= {begin}", f"{at} < {end}"]
             if fold is not None and fold.size > folds.HOUR:
@@ -188,6 +190,29 @@ def _of_hours(session: Session, hours: Sequence[Span], asked: _Question) -> Iter
             columns = [f"{bucket} + ({at} - {begin}) / {each} AS bucket", f"{asked.name} AS name", *sums]
             conditions = " AND ".join([*of_fold, *within, *asked.conditions()])
             yield _grouped(f"SELECT {', '.join(columns)} FROM {table} WHERE {conditions}", asked)
+    for n in range(0, len(moves), _MOST_AT_ONCE):
+        yield _moved(moves[n : n + _MOST_AT_ONCE], hourly, asked)
+
+
+def _moved(moves: Sequence[folds.Move], table: str, asked: _Question) -> str:
+    """From one bucket into another."""
+    values = ", ".join(map(str, moves))
+    begin, end = "edge.column3", "edge.column4"
+    within = [f"hour >= {begin}", f"hour < {end}", *([f"day = {begin} / {folds.DAY}"] if table == "usage_keys" else [])]
+    columns = ["edge.column1 AS bucket", "edge.column2 AS source", f"{asked.name} AS name", *_columns(table, asked)]
+    conditions = " AND ".join([*within, *asked.conditions()])
+    sums = ", ".join(f"SUM({name}) AS {name}" for name in asked.sums)
+    # Joined so, SQLite looks for the hours of one edge after the other.
+    rows = f"SELECT {', '.join(columns)} FROM (VALUES {values}) AS edge CROSS JOIN {table} WHERE {conditions}"
+    moved = f"SELECT bucket, source, name, {sums} FROM ({rows}) AS row GROUP BY bucket, source, name"
+    names = ", ".join(asked.sums)
+    taken = ", ".join(f"-{name} AS {name}" for name in asked.sums)
+    both = f"SELECT bucket, name, {names} FROM moved UNION ALL SELECT source AS bucket, name, {taken} FROM moved"
+    return f"SELECT * FROM (WITH moved AS ({moved}) {both}) AS both_ways"
+
+
+def _columns(table: str, asked: _Question) -> list[str]:
+    return [f"{_of_a_user(name) if table == 'usage_users' else name} AS {name}" for name in asked.sums]
 
 
 def _each(column: str, begin: int, end: int) -> str:

@@ -25,8 +25,12 @@ FIRST = (TODAY - 20) // 8 * 8
 @pytest.fixture
 def app(make_storage_app: AppMaker, either_database: dict[str, str]) -> Flask:
     made = make_storage_app(**either_database)
-    book(made, *(row(day, n) for day in range(FIRST, FIRST + 10) for n in range(3)))
+    book(made, *rows())
     return made
+
+
+def rows() -> list[Entry]:
+    return [row(day, n) for day in range(FIRST, FIRST + 10) for n in range(3)]
 
 
 def row(day: int, n: int, **more: Any) -> Entry:
@@ -60,7 +64,7 @@ def requests_by(app: Flask, by: str | None = "key", filter: Filter | None = None
 def used(app: Flask, by: str) -> set[int]:
     """The sizes of the folds that a sum over all days is put together of; 0 for the hourly sums."""
     hours = [(0, FIRST * 24 - 2, FIRST * 24 + 242)]
-    found = database.read(app, lambda session: folds.parts(session, hours, frozenset({by}), ()))
+    found, _ = database.read(app, lambda session: folds.parts(session, hours, frozenset({by}), ()))
     return {fold.size if fold else 0 for fold in found}
 
 
@@ -81,6 +85,30 @@ def test_sums_are_put_together_of_the_largest_spans_that_are_folded(app: Flask) 
     assert used(app, "key") == {24, 0}
 
 
+@pytest.mark.parametrize("begins_at", [0, 5, 11, 18, 19, 23])
+@pytest.mark.parametrize("by", ["key", "user"])
+def test_days_that_begin_when_others_do_are_put_together_of_whole_ones_and_hours_between(
+    app: Flask, begins_at: int, by: str
+) -> None:
+    edges = [(FIRST * 24 - 30 + begins_at + 24 * n) * HOUR_MS for n in range(13)]
+    edges[4] += HOUR_MS  # clocks are changed
+
+    def asked() -> dict[tuple[int, str], int]:
+        return {key: s["requests"] for key, s in usage_sums.sums(app, edges, by, Filter(), most=100).items()}
+
+    hours = [(n, edges[n] // HOUR_MS, edges[n + 1] // HOUR_MS) for n in range(12)]
+    needed = frozenset({by})
+    before = asked()
+    assert sum(before.values()) == len([r for r in rows() if edges[0] <= r.at < edges[-1]])
+    assert database.read(app, lambda session: folds.parts(session, hours, needed, ())) == ({None: hours}, [])
+    fold_all(app)
+    made, moves = database.read(app, lambda session: folds.parts(session, hours, needed, ()))
+    assert {fold.size for fold in made if fold} == {24}
+    assert all(begin // 24 == (end - 1) // 24 and end - begin <= 12 for _, _, begin, end in moves)
+    assert moves
+    assert asked() == before
+
+
 def test_when_too_many_marks_are_gone_nothing_counts_as_folded(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     fold_all(app)
     monkeypatch.setattr(folds, "_MOST_RUNS", 2)
@@ -91,7 +119,7 @@ def test_when_too_many_marks_are_gone_nothing_counts_as_folded(app: Flask, monke
 def test_what_lies_before_all_that_is_folded_is_passed_over_at_once(app: Flask) -> None:
     fold_all(app)
     ages = [(0, -(10**9), 10**9)]
-    found = database.read(app, lambda session: folds.parts(session, ages, frozenset({"key"}), ()))
+    found, _ = database.read(app, lambda session: folds.parts(session, ages, frozenset({"key"}), ()))
     first = found[None][0]
     assert first[1] == -(10**9)
     assert first[2] <= FIRST * 24
