@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from soak.attack_books import AFTERMATH_S, OUTCOMES, Attack, AttackBooks
-from soak.attackers import ATTACK_S, PLANS
+from soak.attackers import ATTACK_S, LARGE, PLANS
 from soak.nginx import nginx_before, nginx_program
 from soak.stage import ATTACKERS, INNOCENTS, Gateway, Simulator, Unfit, guests, listen, say, wait_for
 from soak.table import table
@@ -128,7 +128,7 @@ def is_good(rows: Sequence[Row], limit_ms: float) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    names = [plan.name for plan in PLANS]
+    names = [plan.name for plan in (*PLANS, *LARGE)]
     parser = argparse.ArgumentParser(prog="python -m soak.alone", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], metavar="N", help="of the gateway (1 2)")
     parser.add_argument("--nginx", action="store_true", help="once more through nginx, with deploy/nginx.conf")

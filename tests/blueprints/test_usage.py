@@ -160,13 +160,12 @@ def test_a_series_has_whole_intervals_of_its_zone(client: FlaskClient, zone: str
         assert max(stop - start for start, stop in bounds) == timedelta(hours=25)
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York", "Pacific/Auckland"])
-@pytest.mark.parametrize("interval", ["hour", "day", "week", "month"])
-@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize(("span", "zone"), [(SPANS[0], "UTC"), *((span, "Asia/Kolkata") for span in SPANS)])
+@pytest.mark.parametrize("interval", ["hour", "day", "week"])
 def test_each_line_of_a_series_is_the_sum_of_its_rows(
     client: FlaskClient, span: tuple[datetime, datetime], interval: str, zone: str
 ) -> None:
-    """Also in zones whose days begin within hours of UTC, or at the other end of its days."""
+    """Also in a zone whose days begin within hours of UTC; test_folds.py has the others."""
     query = {"from": span[0].isoformat(), "to": span[1].isoformat(), "interval": interval, "tz": zone}
     for by, column in (("key", "key_id"), ("model", "model")):
         told = get(client, "series", by=by, connection="conn_1", **query)["data"]

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from soak.attack_books import AFTERMATH_S, OWN, WHOLE, Attack, AttackBooks, Gap, Staff
-from soak.attackers import MOST_BYTES, PLANS, Plan, Running
+from soak.attackers import LARGE, MOST_BYTES, PLANS, Plan, Running
 from soak.innocents import EACH_S, Gaps
 from soak.stage import CLIENT_KEY
 from tests.traffic import run as to_the_end
@@ -109,7 +109,9 @@ class TestStaff:
 
 
 class TestBounds:
-    @pytest.mark.parametrize("plan", [plan for plan in PLANS if not plan.is_endless], ids=lambda plan: plan.name)
+    @pytest.mark.parametrize(
+        "plan", [plan for plan in (*PLANS, *LARGE) if not plan.is_endless], ids=lambda plan: plan.name
+    )
     def test_what_one_connection_sends_ends_and_fits(self, plan: Plan) -> None:
         pieces = list(plan.pieces())
         assert 100_000 < sum(map(len, pieces)) < MOST_BYTES / plan.connections
@@ -119,7 +121,7 @@ class TestBounds:
         if b"Bearer " + CLIENT_KEY.encode() in head and b"application/json" in head:
             assert orjson.loads(b"".join(pieces[1:]))["model"].startswith("attackers.")
 
-    @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
+    @pytest.mark.parametrize("plan", [*PLANS, *LARGE], ids=lambda plan: plan.name)
     def test_nobody_asks_where_clients_are_counted(self, plan: Plan) -> None:
         first = b"".join(itertools.islice(plan.pieces(), 1))
         assert b" /v1/chat/completions" not in first
