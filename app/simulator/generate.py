@@ -102,7 +102,8 @@ def _type(schema: Schema) -> str | None:
 
 def _object(schema: Schema, root: Schema, said: str, depth: int) -> dict[str, Any]:
     """Required properties first, as the real API orders them; the optional ones too while it is not deep."""
-    properties = schema.get("properties") or {}
+    properties = schema.get("properties")
+    properties = properties if isinstance(properties, dict) else {}
     required = [name for name in schema.get("required") or () if name in properties]
     optional = [name for name in properties if name not in required] if depth < 3 else []
     return {name: _value(properties[name], root, name, said, depth + 1) for name in (*required, *optional)}

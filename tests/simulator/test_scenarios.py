@@ -131,6 +131,7 @@ def test_numbers_and_parameters_are_read_from_the_name():
         ({"type": "string", "format": "date", "maxLength": 99}, "2026-11-22"),
         ({"type": "string", "minLength": 9, "maxLength": 9}, "examplexx"),
         ({"type": "boolean", "examples": {"one": False}}, True),
+        ({"type": "object", "properties": True}, {}),
     ],
 )
 def test_a_value_fits_its_schema(schema, value):

@@ -134,6 +134,16 @@ def test_what_is_older_than_it_is_to_be_kept_is_removed_and_its_sums_stay_longer
     assert len(rows(app, "SELECT id FROM requests")) == 2
 
 
+def test_a_row_is_read_by_its_names_whichever_version_wrote_it() -> None:
+    told = vars(ONE)
+    assert ledger.as_told(told) == ONE
+    assert ledger.as_told(dict(reversed(told.items()))) == ONE
+    assert ledger.as_told({name: value for name, value in told.items() if value is not None}) == ONE
+    for other in (told | {"colour": "red"}, {name: value for name, value in told.items() if name != "key_id"}):
+        with pytest.raises(TypeError):
+            ledger.as_told(other)
+
+
 def test_old_rows_go_by_and_by_without_a_pause_until_none_is_left(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "_PRUNED_AT_ONCE", 2)
     book(app, *(replace(ONE, id=f"{ledger.id_at(1_000_000)}{n:012x}") for n in range(5)))

@@ -91,7 +91,8 @@ def test_only_the_range_and_the_model_that_were_named(app: Flask) -> None:
 def test_a_row_of_another_price_is_charged_at_the_one_in_force_and_one_of_an_equal_price_left(app: Flask) -> None:
     wrong = {"cost_micros": 99, "saved_micros": 0, "cost_state": "exact", "price_version": "f:2026-01-01"}
     book(app, at(0, **wrong), at(1, **{**wrong, "cost_micros": 20}))
-    assert again(app).changed == 1
+    done = again(app)
+    assert (done.changed, done.before_micros, done.after_micros) == (1, 99, 20)
     assert costs(app) == [(20, "exact"), (20, "exact")]
     assert rows(app, "SELECT price_version FROM requests ORDER BY id") == [("o:1",), ("f:2026-01-01",)]
 
