@@ -48,10 +48,11 @@ class Dispatch:
         self._tell()
 
     def fail(self, error: UpstreamError) -> None:
-        """Before the answer began. Anthropic charges for no answer that is an error; of one that did not come, or broke
-        off, nobody knows."""
+        """Before the answer began, or as it did: then what had come of it counts, as if the error had come later.
+        Anthropic charges for no answer that is an error; of one that did not come, or broke off, nobody knows."""
         self.outcome = error.code or error.type
-        self.is_free = error.upstream is not None or error.upstream_status is not None or error.code in _NOT_ASKED
+        is_refused = error.upstream is not None or error.upstream_status is not None or error.code in _NOT_ASKED
+        self.is_free = is_refused and not any(event.get("type") == "message_start" for event in self.first)
         self._tell()
 
     def _tell(self) -> None:

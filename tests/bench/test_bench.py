@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from bench import alternating
 from bench.__main__ import Tally
 from bench.load import Load, Result, Run, fault_of, run
 from bench.peers import HERE, Command, Process, Unavailable, answers, free_port
@@ -229,3 +230,11 @@ def test_the_table_shows_medians_ranges_failures_and_who_was_left_out():
     assert "Two was left out: npm is missing" in whole
     assert "One, burst: 3 times: no [DONE]" in whole
     assert whole.endswith("date: 2026-01-02; cores: 2")
+
+
+def test_two_checkouts_are_compared_slice_by_slice():
+    """A slice in which the machine was slow is slow for both."""
+    told = alternating.told([(1.1, 1.0), (2.2, 2.0), (1.2, 1.1)])
+    assert told == (
+        "CPU per request, ms: here 1.200, there 1.100; here - there +0.100, here / there 1.100 (medians of 3 slices)"
+    )

@@ -162,6 +162,29 @@ def test_a_try_that_broke_off_is_charged_beside_the_answer(of_two: Flask, simula
     assert row["output_tokens"] == broken["tokens"]["output"] + whole["tokens"]["output"]
 
 
+@pytest.mark.parametrize(("model", "status"), [("sim-error-midstream", 503), ("sim-error-midstream:gap_ms=40", 200)])
+def test_an_error_behind_the_first_words_costs_what_came_however_it_arrives(
+    make_app: AppMaker, simulator: str, model: str, status: int
+) -> None:
+    """In one piece with the beginning it is an error before the answer, and tried once more."""
+    app = make_app(
+        runtime={
+            "ENABLE_ANTHROPIC_API": "true",
+            "ANTHROPIC_API_KEYS": "sk-ant-of-these-tests",
+            "ANTHROPIC_API_BASE_URLS": simulator,
+            "MODEL_PRICES": orjson.dumps({model: {"input": 1, "output": 5}}).decode(),
+        }
+    )
+    answer = ask(app.test_client(), model, stream=True)
+    assert "Overloaded" in answer.text
+    answer.close()
+    (row,) = booked(app)
+    assert (row["status"], row["attempts"]) == (status, 2 if status == 503 else 1)
+    assert row["cost_state"] == "estimated"
+    assert row["input_tokens"] / row["attempts"] == 9
+    assert row["output_tokens"] >= 4 * row["attempts"]
+
+
 @pytest.mark.parametrize(("ttl", "column"), [("1h", "cache_write_1h_tokens"), ("5m", "cache_write_5m_tokens")])
 def test_what_goes_into_the_cache_is_written_for_as_long_as_the_request_asked(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, ttl: str, column: str
