@@ -1,8 +1,9 @@
 """Two checkouts of Dragoman beside each other: what a request costs each of them, measured by turns.
 
-Run: python -m bench.alternating OTHER [--slices 12] [--requests 500] [--stream] [--databases URL URL]: this checkout,
-and one in another folder, an earlier commit say. What a machine does meanwhile happens to both, so that differences of
-a twentieth can be seen where two runs of the benchmark differ by more.
+Run: python -m bench.alternating OTHER [--starts 6] [--slices 6] [--requests 400] [--stream] [--databases URL URL]: this
+checkout, and one in another folder, an earlier commit say. What a machine does meanwhile happens to both, so that
+differences of a twentieth can be seen where two runs of the benchmark differ by more. Where a process happens to lie in
+memory makes as much of a difference, for as long as it lives: both are started several times.
 """
 
 from __future__ import annotations
@@ -59,23 +60,48 @@ def cpu_ms(process: Process, load: Load) -> float:
     return (process.cpu_s() - before) * 1000 / result.complete
 
 
-def told(pairs: Sequence[tuple[float, float]]) -> str:
-    """Medians of the slices: of each, and of what they differ by in a slice."""
-    this, other = zip(*pairs, strict=True)
-    median = statistics.median
-    differences = [one - another for one, another in pairs]
-    ratios = [one / another for one, another in pairs]
+Pair = tuple[float, float]
+"""What a request costs here, and there."""
+
+
+def of_one_start(pairs: Sequence[Pair]) -> Pair:
+    """The medians of its slices."""
+    here, there = zip(*pairs, strict=True)
+    return statistics.median(here), statistics.median(there)
+
+
+def told(starts: Sequence[Pair]) -> str:
+    """The mean of the starts, and how far they lie apart."""
+    here, there = (statistics.mean(column) for column in zip(*starts, strict=True))
+    differences = [one - another for one, another in starts]
     return (
-        f"CPU per request, ms: here {median(this):.3f}, there {median(other):.3f}; "
-        f"here - there {median(differences):+.3f}, here / there {median(ratios):.3f} (medians of {len(pairs)} slices)"
+        f"CPU per request, ms: here {here:.3f}, there {there:.3f}; here - there {statistics.mean(differences):+.3f} "
+        f"({', '.join(f'{each:+.3f}' for each in sorted(differences))}), here / there {here / there:.3f}"
     )
+
+
+def one_start(other: Path, databases: Sequence[str | None], load: Load, slices: int) -> Pair:
+    with tempfile.TemporaryDirectory(prefix="dragoman-bench-") as name, contextlib.ExitStack() as stack:
+        both = [
+            stack.enter_context(started(Path(name) / which, checkout, database))
+            for which, checkout, database in zip(("here", "there"), (HERE.parent, other), databases, strict=True)
+        ]
+        for process in both:
+            cpu_ms(process, replace(load, requests=_WARMING))
+        pairs = []
+        for number in range(slices):
+            turn = both if number % 2 == 0 else both[::-1]
+            used = {process.url: cpu_ms(process, load) for process in turn}
+            pairs.append((used[both[0].url], used[both[1].url]))
+        return of_one_start(pairs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.alternating", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("other", type=Path, help="the other checkout; its .venv is used where it has one")
-    parser.add_argument("--slices", type=int, default=12, metavar="N", help="of each (%(default)s)")
-    parser.add_argument("--requests", type=int, default=500, metavar="N", help="in a slice (%(default)s)")
+    parser.add_argument("--starts", type=int, default=6, metavar="N", help="of each (%(default)s)")
+    parser.add_argument("--slices", type=int, default=6, metavar="N", help="of each start (%(default)s)")
+    parser.add_argument("--requests", type=int, default=400, metavar="N", help="in a slice (%(default)s)")
     parser.add_argument(
         "--stream", action="store_true", help="streams of 60 events that arrive at once, instead of JSON"
     )
@@ -83,25 +109,14 @@ def main() -> None:
         "--databases", nargs=2, metavar="URL", default=(None, None), help="empty ones, for here and there"
     )
     options = parser.parse_args()
-    load = Load("", connections=8, requests=_WARMING, stream=options.stream, key=KEY)
-    with tempfile.TemporaryDirectory(prefix="dragoman-bench-") as name, contextlib.ExitStack() as stack:
-        try:
-            checkouts = zip(("here", "there"), (HERE.parent, options.other.resolve()), options.databases, strict=True)
-            both = [
-                stack.enter_context(started(Path(name) / which, checkout, database))
-                for which, checkout, database in checkouts
-            ]
-            for process in both:
-                cpu_ms(process, load)
-            load = replace(load, requests=options.requests)
-            pairs = []
-            for number in range(options.slices):
-                turn = both if number % 2 == 0 else both[::-1]
-                used = {process.url: cpu_ms(process, load) for process in turn}
-                pairs.append((used[both[0].url], used[both[1].url]))
-        except Unavailable as error:
-            sys.exit(str(error))
-    print(told(pairs))
+    load = Load("", connections=8, requests=options.requests, stream=options.stream, key=KEY)
+    try:
+        starts = [
+            one_start(options.other.resolve(), options.databases, load, options.slices) for _ in range(options.starts)
+        ]
+    except Unavailable as error:
+        sys.exit(str(error))
+    print(told(starts))
 
 
 if __name__ == "__main__":

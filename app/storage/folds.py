@@ -90,7 +90,7 @@ def _folds(size: int, *names: str) -> tuple[Fold, ...]:
 _OF_HOURS = (*("", "tag", "ending", "connection", "model", "connection ending", "model ending", "model connection"),)
 _OF_DAYS = (
     *("model connection ending", "tag", "user", "user tag"),
-    *("key", "key ending", "key connection", "key model", "key tag"),
+    *("key", "key ending", "key connection", "key model", "key tag", "key user"),
 )
 FOLDS = (*_folds(BLOCK, *_OF_DAYS), *_folds(DAY, *_OF_DAYS), *_folds(HOUR, *_OF_HOURS))
 """The largest spans first, and of one size those with the fewest rows."""
@@ -103,12 +103,12 @@ Move = tuple[int, int, int, int]
 
 
 def parts(
-    session: Session, hours: Sequence[Span], needed: frozenset[str], filtered: Collection[str]
+    session: Session, hours: Sequence[Span], needed: frozenset[str]
 ) -> tuple[dict[Fold | None, list[Span]], list[Move]]:
     """`hours`, one bucket after the other, put together of folds that have the `needed` names, as far as there are any,
     in spans of their size; None for what is left to the hourly sums. And what then is in a wrong bucket: days of a time
     zone begin when others do."""
-    folds = _fitting(needed, filtered)
+    folds = _fitting(needed)
     of_hours = [fold for fold in folds if fold.size == HOUR]
     moves: list[Move] = []
     spans = list(hours)
@@ -167,11 +167,9 @@ def _made_of(
     return made
 
 
-def _fitting(needed: frozenset[str], filtered: Collection[str]) -> list[Fold]:
+def _fitting(needed: frozenset[str]) -> list[Fold]:
     """Of each size the smallest fold that has all of the names, the largest size first. Requests that told no user and
-    no tag are not in the folds of these. What one key or user used lies together in the hourly sums."""
-    if len(needed) > 1 and {*filtered} & {"key", "user"}:
-        return []
+    no tag are not in the folds of these."""
     found: dict[int, Fold] = {}
     for fold in FOLDS:
         if needed <= fold.names and bool(fold.names & OF_USERS) == bool(needed & OF_USERS):

@@ -5,7 +5,9 @@ Times are Unix seconds. Secrets are encrypted (Vault) or hashed before they come
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Index, Integer, PrimaryKeyConstraint, String, Text
+from typing import Any
+
+from sqlalchemy import BigInteger, Index, Integer, PrimaryKeyConstraint, String, Text, text
 from sqlalchemy.orm import Mapped, configure_mappers, mapped_column
 
 from app.extensions import Base
@@ -190,12 +192,19 @@ class UsageKeyRow(_Sums, Base):
     hour: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
 
 
+def _where(condition: str) -> dict[str, Any]:
+    """Of an index of some rows alone."""
+    return {f"{dialect}_where": text(condition) for dialect in ("sqlite", "postgresql")}
+
+
 class UsageFoldRow(_Sums, Base):
     """Sums of a span of `size` hours by some of the names, "" for the others: see folds.py."""
 
     __tablename__ = "usage_folds"
     __table_args__ = (
         PrimaryKeyConstraint("fold", "size", "span", "model", "connection", "ending", "user_ref", "tag", "key_id"),
+        Index("ix_usage_folds_key_id", "key_id", "fold", "size", "span", **_where("key_id <> ''")),
+        Index("ix_usage_folds_user_ref", "user_ref", "fold", "size", "span", **_where("user_ref <> ''")),
         {"sqlite_with_rowid": False},
     )
     fold: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)

@@ -7,7 +7,7 @@ longer than to run it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from app.storage import database, folds
 from app.storage.folds import COLUMNS, OF_A_USER, OF_USERS, Span
 from app.storage.ledger import HOUR_MS, TOKENS, first_hour_of_sums, id_at, ms_of
+from app.storage.tables import UsageFoldRow
 
 SUMS = ("requests", "unknown", "estimated", *TOKENS, "cost_micros", "saved_micros")
 GROUPS = ("key", "model", "connection", "ending", "user", "tag")
@@ -103,11 +104,11 @@ class _Question:
     def name(self) -> str:
         return COLUMNS[self.by] if self.by else "''"
 
-    def conditions(self, column: str = "{}") -> list[str]:
+    def conditions(self, columns: Mapping[str, str] = COLUMNS) -> list[str]:
         """Their values are `values`."""
-        made = [f"{column.format(COLUMNS[field])} = :{field}" for field in self.filter.of(GROUPS)]
+        made = [f"{columns[field]} = :{field}" for field in self.filter.of(GROUPS)]
         names = ", ".join(f":name{n}" for n in range(len(self.names or ())))
-        return made if self.names is None else [*made, f"{column.format(self.name)} IN ({names})"]
+        return made if self.names is None or self.by is None else [*made, f"{columns[self.by]} IN ({names})"]
 
     @property
     def values(self) -> dict[str, str]:
@@ -172,7 +173,7 @@ def _grouped(rows: str, asked: _Question) -> str:
 
 def _of_hours(session: Session, hours: Sequence[Span], asked: _Question) -> Iterator[str]:
     """Rows of (bucket, name, the sums)."""
-    made, moves = folds.parts(session, hours, asked.needed, asked.filter.of(GROUPS))
+    made, moves = folds.parts(session, hours, asked.needed)
     by_kind = "usage_keys" if "key" in asked.needed else "usage_hours"
     hourly = "usage_users" if asked.of_users else by_kind
     for fold, spans in made.items():
@@ -188,10 +189,22 @@ def _of_hours(session: Session, hours: Sequence[Span], asked: _Question) -> Iter
             elif table == "usage_keys":
                 within.append(_each("day", begin // folds.DAY, (end - 1) // folds.DAY + 1))
             columns = [f"{bucket} + ({at} - {begin}) / {each} AS bucket", f"{asked.name} AS name", *sums]
-            conditions = " AND ".join([*of_fold, *within, *asked.conditions()])
-            yield _grouped(f"SELECT {', '.join(columns)} FROM {table} WHERE {conditions}", asked)
+            source, of_index = _found_in(session, asked) if fold is not None else (table, [])
+            conditions = " AND ".join([*of_fold, *within, *of_index, *asked.conditions()])
+            yield _grouped(f"SELECT {', '.join(columns)} FROM {source} WHERE {conditions}", asked)
     for n in range(0, len(moves), _MOST_AT_ONCE):
         yield _moved(moves[n : n + _MOST_AT_ONCE], hourly, asked)
+
+
+def _found_in(session: Session, asked: _Question) -> tuple[str, list[str]]:
+    """The folds, and what must be said for what one key or user used to be found by an index: it has no rows without
+    one, and SQLite, which keeps no statistics, would rather go through all keys of a span."""
+    table = UsageFoldRow.__tablename__
+    named = next((COLUMNS[name] for name, of in asked.filter.of(("key", "user")).items() if of), None)
+    if named is None:
+        return table, []
+    hint = f" INDEXED BY ix_{table}_{named}" if session.get_bind().dialect.name == "sqlite" else ""
+    return f"{table}{hint}", [f"{named} <> ''"]
 
 
 def _moved(moves: Sequence[folds.Move], table: str, asked: _Question) -> str:
@@ -235,6 +248,7 @@ _OF_A_ROW = {
     "cost_micros": "COALESCE(cost_micros, 0)",
     "saved_micros": "COALESCE(saved_micros, 0)",
 }
+_COLUMNS_OF_A_ROW = {name: f"COALESCE({of}, '')" if name in OF_USERS else of for name, of in COLUMNS.items()}
 _OF_A_USERS_ROW = {
     **dict.fromkeys(SUMS, "0"),
     **{name: _OF_A_ROW[name] for name in OF_A_USER},
@@ -262,11 +276,12 @@ def _after(edges: Sequence[int], bucket: str, asked: _Question) -> Iterator[str]
     columns = [f"{bucket} AS bucket", f"COALESCE({asked.name}, '') AS name"]
     columns += [f"{told[name]} AS {name}" for name in asked.sums]
     of_users = ["(user_ref IS NOT NULL OR tag IS NOT NULL)"] if asked.of_users else []
-    spans = [f"id >= '{id_at(edge)}' AND id < '{id_at(_hour_after(edge) * HOUR_MS)}'" for edge in edges]
+    within = ["id >= edge.column1", "id < edge.column2", *of_users, *asked.conditions(_COLUMNS_OF_A_ROW)]
+    spans = [f"('{id_at(edge)}', '{id_at(_hour_after(edge) * HOUR_MS)}')" for edge in edges]
     for n in range(0, len(spans), _MOST_AT_ONCE):
-        # No index on a name that is asked for: it would be gone through for each span.
-        within = [f"({' OR '.join(spans[n : n + _MOST_AT_ONCE])})", *of_users, *asked.conditions("COALESCE({}, '')")]
-        yield _grouped(f"SELECT {', '.join(columns)} FROM requests WHERE {' AND '.join(within)}", asked)
+        # Joined so, SQLite looks for one span after the other, where a key is asked for in the index that has it.
+        source = f"(VALUES {', '.join(spans[n : n + _MOST_AT_ONCE])}) AS edge CROSS JOIN requests"
+        yield _grouped(f"SELECT {', '.join(columns)} FROM {source} WHERE {' AND '.join(within)}", asked)
 
 
 def _taken(rows: str, further: int, asked: _Question) -> str:

@@ -232,9 +232,13 @@ def test_the_table_shows_medians_ranges_failures_and_who_was_left_out():
     assert whole.endswith("date: 2026-01-02; cores: 2")
 
 
-def test_two_checkouts_are_compared_slice_by_slice():
-    """A slice in which the machine was slow is slow for both."""
-    told = alternating.told([(1.1, 1.0), (2.2, 2.0), (1.2, 1.1)])
+def test_two_checkouts_are_compared_start_by_start():
+    """Where a process happens to lie makes a difference for as long as it lives: how far starts lie apart is told."""
+    told = alternating.told([(1.1, 1.0), (2.2, 2.0), (1.2, 1.2)])
     assert told == (
-        "CPU per request, ms: here 1.200, there 1.100; here - there +0.100, here / there 1.100 (medians of 3 slices)"
+        "CPU per request, ms: here 1.500, there 1.400; here - there +0.100 (+0.000, +0.100, +0.200), here / there 1.071"
     )
+
+
+def test_a_slice_in_which_the_machine_did_something_else_does_not_count():
+    assert alternating.of_one_start([(1.0, 1.1), (1.2, 9.0), (7.0, 1.3)]) == (1.2, 1.3)

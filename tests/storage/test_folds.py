@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from app.storage import database, folds, ledger, usage_sums
 from app.storage.ledger import HOUR_MS, Entry
@@ -64,7 +64,7 @@ def requests_by(app: Flask, by: str | None = "key", filter: Filter | None = None
 def used(app: Flask, by: str) -> set[int]:
     """The sizes of the folds that a sum over all days is put together of; 0 for the hourly sums."""
     hours = [(0, FIRST * 24 - 2, FIRST * 24 + 242)]
-    found, _ = database.read(app, lambda session: folds.parts(session, hours, frozenset({by}), ()))
+    found, _ = database.read(app, lambda session: folds.parts(session, hours, frozenset({by})))
     return {fold.size if fold else 0 for fold in found}
 
 
@@ -100,13 +100,46 @@ def test_days_that_begin_when_others_do_are_put_together_of_whole_ones_and_hours
     needed = frozenset({by})
     before = asked()
     assert sum(before.values()) == len([r for r in rows() if edges[0] <= r.at < edges[-1]])
-    assert database.read(app, lambda session: folds.parts(session, hours, needed, ())) == ({None: hours}, [])
+    assert database.read(app, lambda session: folds.parts(session, hours, needed)) == ({None: hours}, [])
     fold_all(app)
-    made, moves = database.read(app, lambda session: folds.parts(session, hours, needed, ()))
+    made, moves = database.read(app, lambda session: folds.parts(session, hours, needed))
     assert {fold.size for fold in made if fold} == {24}
     assert all(begin // 24 == (end - 1) // 24 and end - begin <= 12 for _, _, begin, end in moves)
     assert moves
     assert asked() == before
+
+
+@pytest.mark.parametrize(
+    ("filter", "by"),
+    [
+        *((Filter(key="key_1"), by) for by in ("model", "connection", "ending", "user", "tag")),
+        *((Filter(user="ann"), by) for by in ("key", "tag")),
+        (Filter(key="key_1", model=ONE.model), None),
+        (Filter(key="key_1", user="ann"), "key"),
+    ],
+    ids=str,
+)
+def test_what_one_key_or_user_used_is_found_among_the_folds_by_an_index(
+    app: Flask, filter: Filter, by: str | None
+) -> None:
+    book(app, replace(row(FIRST, 1), id="req_gw_tagged", tag="nightly"))
+    before = requests_by(app, by, filter)
+    fold_all(app)
+    database.write(app, lambda session: session.execute(text("UPDATE usage_keys SET requests = 0 WHERE hour % 24 > 2")))
+    database.write(
+        app, lambda session: session.execute(text("UPDATE usage_users SET requests = 0 WHERE hour % 24 > 2"))
+    )
+    asked: list[tuple[str, Any]] = []
+    engine = database.engine_of(app)
+    event.listen(engine, "before_cursor_execute", lambda *called: asked.append((called[2], called[3])))
+    assert requests_by(app, by, filter) == before
+    assert sum(before.values()) >= 10 or by == "tag"
+    if engine.dialect.name == "sqlite":  # the other one goes through so few rows one by one
+        statement, values = next(each for each in asked if "usage_folds" in each[0])
+        with engine.connect() as connection:
+            plan = " ".join(str(line) for line in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
+        index = "ix_usage_folds_key_id" if filter.key else "ix_usage_folds_user_ref"
+        assert plan.count(f"SEARCH usage_folds USING INDEX {index}") == plan.count("SEARCH usage_folds")
 
 
 def test_when_too_many_marks_are_gone_nothing_counts_as_folded(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +152,7 @@ def test_when_too_many_marks_are_gone_nothing_counts_as_folded(app: Flask, monke
 def test_what_lies_before_all_that_is_folded_is_passed_over_at_once(app: Flask) -> None:
     fold_all(app)
     ages = [(0, -(10**9), 10**9)]
-    found, _ = database.read(app, lambda session: folds.parts(session, ages, frozenset({"key"}), ()))
+    found, _ = database.read(app, lambda session: folds.parts(session, ages, frozenset({"key"})))
     first = found[None][0]
     assert first[1] == -(10**9)
     assert first[2] <= FIRST * 24

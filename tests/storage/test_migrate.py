@@ -53,6 +53,18 @@ def test_the_way_back_is_there_too(make_storage_app, either_database):
     assert upgrade(app)
 
 
+def test_what_was_folded_without_users_of_keys_is_folded_again(make_storage_app, either_database):
+    import flask_migrate
+
+    app = make_storage_app(**either_database)
+    with app.app_context():
+        flask_migrate.downgrade(directory=str(MIGRATIONS), revision="0005")
+    mark = text("INSERT INTO usage_folded (size, span, token, is_done, began_at) VALUES (24, 20000, '', :done, 0)")
+    database.write(app, lambda session: session.execute(mark, {"done": True}))
+    assert upgrade(app)
+    assert database.read(app, lambda session: session.execute(text("SELECT * FROM usage_folded")).all()) == []
+
+
 def test_processes_that_start_together_migrate_once(either_database, tmp_path):
     environment = {
         "INSTANCE_PATH": str(tmp_path / "instance"),
