@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import g, request
+from flask import request
 from gevent import GreenletExit
 
 from app.errors import GatewayError
@@ -18,9 +18,8 @@ from app.money import charges
 from app.money.charges import Charge, Message
 from app.money.prices import PriceList
 from app.money.tokens import Tokens
-from app.services import services
 from app.storage import ledger
-from app.storage.books import Call, Heard
+from app.storage.books import Books, Call, Heard
 from app.storage.connections import Connection
 from app.storage.ledger import Entry
 from app.storage.secrets import Vault
@@ -39,29 +38,17 @@ _TAG = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 
 
 class Booking:
-    """Made in the context of the request and used without it; `book()` once, the first counts."""
+    """The row of one request: `book()` once, the first counts."""
 
-    def __init__(
-        self, prices: PriceList, *, model_asked: str, stream: bool, user_ref: str | None, tag: str | None
-    ) -> None:
-        key = g.caller.key
-        self._books = services().books
+    def __init__(self, books: Books, prices: PriceList, told: Mapping[str, Any], began_s: float) -> None:
+        """`told` is what told_of() answers, `began_s` when the request began on the monotonic clock."""
+        self._books = books
         self._prices = prices
+        self._told = told
+        self._began_s = began_s
         self._dispatches: list[Dispatch] = []
-        self._began_s = g.began_s
         self._is_booked = self._is_over = False
         self.entry: Entry | None = None
-        self._told: dict[str, Any] = {
-            "id": g.request_id,
-            "at": ledger.time_of(g.request_id),
-            "key_id": key.id if key else "",
-            "route": request.url_rule.rule if request.url_rule else "",
-            "model_asked": _clean(model_asked, _LONGEST_MODEL),
-            "stream": stream,
-            "user_ref": user_ref,
-            "tag": tag,
-            "client": _clean(request.headers.get("user-agent", ""), _LONGEST_CLIENT) or None,
-        }
 
     def dispatch(self, connection: Connection, model: str) -> Dispatch:
         """A call that is about to go upstream. Raises ServiceUnavailable when it could not be booked, and GreenletExit
@@ -236,9 +223,25 @@ def user_ref(user: str, attribution: str, vault: Vault) -> str | None:
     return user
 
 
-def tag_of(asked: Mapping[str, Any]) -> str | None:
+def told_of(asked: Mapping[str, Any], *, id: str, key_id: str, user_ref: str | None) -> dict[str, Any]:
+    """What the books have of a request before anything became of it; in its context."""
+    rule, environ = request.url_rule, request.environ
+    return {
+        "id": id,
+        "at": ledger.time_of(id),
+        "key_id": key_id,
+        "route": rule.rule if rule else "",
+        "model_asked": _clean(asked["model"], _LONGEST_MODEL),
+        "stream": bool(asked.get("stream")),
+        "user_ref": user_ref,
+        "tag": _tag_of(asked, environ),
+        "client": _clean(environ.get("HTTP_USER_AGENT", ""), _LONGEST_CLIENT) or None,
+    }
+
+
+def _tag_of(asked: Mapping[str, Any], environ: Mapping[str, Any]) -> str | None:
     """What a client calls this kind of request: `metadata.tag`, or the header `x-gateway-tag`."""
     metadata = asked.get("metadata")
     tag = metadata.get("tag") if isinstance(metadata, Mapping) else None
-    tag = tag if isinstance(tag, str) else request.headers.get("x-gateway-tag", "")
-    return tag if _TAG.fullmatch(tag) else None
+    tag = tag if isinstance(tag, str) else environ.get("HTTP_X_GATEWAY_TAG")
+    return tag if tag and _TAG.fullmatch(tag) else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import g, request
 
-from app.blueprints.booking import Booking, tag_of, user_ref
+from app.blueprints.booking import Booking, told_of, user_ref
 from app.blueprints.errors import request_id
 from app.blueprints.json_body import is_switched_on
 from app.errors import ModelNotFound, UpstreamError
@@ -187,10 +187,9 @@ def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
     g.model = route.model
     if len(route.targets) > 1:
         route = replace(route, targets=tuple(in_order(route.targets, conversation(asked, caller))))
-    values = snapshot.values
+    values, headers = snapshot.values, request.headers
     options = Options(
-        strict=values["COMPAT"] == "strict"
-        or is_switched_on("x-gateway-strict", request.headers.get("x-gateway-strict", "0")),
+        strict=values["COMPAT"] == "strict" or is_switched_on("x-gateway-strict", headers.get("x-gateway-strict", "0")),
         expose_reasoning=values["EXPOSE_REASONING"],
         default_max_tokens=values["DEFAULT_MAX_TOKENS"],
         caching=values["PROMPT_CACHE"],
@@ -198,14 +197,11 @@ def chat_request_of(asked: dict[str, Any]) -> ChatRequest:
         refusal_finish=values["REFUSAL_FINISH"],
         refusal_text=values["REFUSAL_TEXT"],
         always_usage=values["ALWAYS_USAGE"],
-        betas=request.headers.get("anthropic-beta", ""),
+        betas=headers.get("anthropic-beta", ""),
         has_mended_text=g.get("has_mended_text", False),
     )
-    booking = Booking(
-        snapshot.prices,
-        model_asked=asked["model"],
-        stream=bool(asked.get("stream")),
-        user_ref=user_ref(user_of(asked), values["ATTRIBUTION"], gateway.vault),
-        tag=tag_of(asked),
-    )
-    return ChatRequest(request_id(), asked, route, snapshot, options, caller, gateway, claude, booking)
+    id = request_id()
+    user = user_ref(user_of(asked), values["ATTRIBUTION"], gateway.vault)
+    told = told_of(asked, id=id, key_id=key.id if key else "", user_ref=user)
+    booking = Booking(gateway.books, snapshot.prices, told, g.began_s)
+    return ChatRequest(id, asked, route, snapshot, options, caller, gateway, claude, booking)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any, Literal
@@ -83,7 +83,7 @@ class _Item:
 
 @dataclass
 class _Sum:
-    tokens: Tokens = field(default_factory=Tokens)
+    tokens: Tokens
     searches: int = 0
     messages: int = 0
     scaled: int | None = 0
@@ -99,13 +99,19 @@ def charges(messages: Iterable[Message], prices: PriceList) -> list[Charge]:
     for message in messages:
         items = _items(message)
         if items is None:
-            unknown = sums.setdefault((message.connection, message.model, None, None, None), _Sum())
+            unknown = sums.setdefault((message.connection, message.model, None, None, None), _Sum(Tokens()))
             unknown.scaled, unknown.state = None, "unknown"
             unknown.messages += 1
             continue
         for item in items:
             key = (message.connection, item.model, item.speed, item.geo, item.tier)
-            _add(sums.setdefault(key, _Sum()), item, message.at, message.factor, prices, is_cut=message.is_cut)
+            counts = item.counted
+            if (sum := sums.get(key)) is None:
+                sum = sums[key] = _Sum(counts.tokens, counts.searches)
+            else:
+                sum.tokens += counts.tokens
+                sum.searches += counts.searches
+            _price(sum, item, message.at, message.factor, prices, is_cut=message.is_cut)
         sums[key].messages += 1  # what the model that answered used stands last
     return [_charge(key, sum) for key, sum in sums.items()]
 
@@ -115,8 +121,8 @@ def charged_again(charge: Charge, prices: PriceList, at: datetime, factor: int) 
     item = _Item(
         charge.model, Counted(charge.tokens, charge.searches), speed=charge.speed, geo=charge.geo, tier=charge.tier
     )
-    sum = _Sum(messages=charge.messages)
-    _add(sum, item, at, factor, prices, is_cut=False)
+    sum = _Sum(charge.tokens, charge.searches, charge.messages)
+    _price(sum, item, at, factor, prices, is_cut=False)
     return _charge((charge.connection, charge.model, charge.speed, charge.geo, charge.tier), sum)
 
 
@@ -137,27 +143,27 @@ def _micros(scaled: int) -> int:
     return (scaled + _PICO_PER_MICRO // 2) // _PICO_PER_MICRO
 
 
-def _add(sum: _Sum, item: _Item, at: datetime, factor: int, prices: PriceList, *, is_cut: bool) -> None:
-    sum.tokens += item.counted.tokens
-    sum.searches += item.counted.searches
-    if not item.counted.is_exact or is_cut or item.tier not in _PLAIN_TIERS:
+def _price(sum: _Sum, item: _Item, at: datetime, factor: int, prices: PriceList, *, is_cut: bool) -> None:
+    counts = item.counted
+    if not counts.is_exact or is_cut or item.tier not in _PLAIN_TIERS:
         sum.state = "unknown" if sum.state == "unknown" else "estimated"
     if not item.is_billed:
         return
-    price = prices.price(item.model, at)
-    rates = None if price is None else price.rates_for(item.counted.tokens.prompt, item.speed)
+    tokens, price = counts.tokens, prices.price(item.model, at)
+    prompt = tokens.prompt
+    rates = None if price is None else price.rates_for(prompt, item.speed)
     if price is None or rates is None:
         sum.scaled, sum.state = None, "unknown"
         return
     sum.version = price.version
     if sum.scaled is None:
         return
-    pico, saved = _pico(item.counted.tokens, rates, item)
-    sum.scaled += pico * factor + item.counted.searches * prices.search * FACTOR
+    pico, saved = _pico(tokens, prompt, rates, item)
+    sum.scaled += pico * factor + counts.searches * prices.search * FACTOR
     sum.saved += saved * factor
 
 
-def _pico(tokens: Tokens, rates: Rates, item: _Item) -> tuple[int, int]:
+def _pico(tokens: Tokens, prompt: int, rates: Rates, item: _Item) -> tuple[int, int]:
     """(what they cost, what the cache saved)."""
     cost = (
         tokens.input * rates.input
@@ -166,7 +172,7 @@ def _pico(tokens: Tokens, rates: Rates, item: _Item) -> tuple[int, int]:
         + tokens.read * rates.read
         + tokens.output * rates.output
     )
-    saved = tokens.prompt * rates.input + tokens.output * rates.output - cost
+    saved = prompt * rates.input + tokens.output * rates.output - cost
     if item.geo == "us":
         cost, saved = cost * 11 // 10, saved * 11 // 10
     if item.tier == "batch":
@@ -199,7 +205,9 @@ def _items(message: Message) -> list[_Item] | None:
 
 def _text(usage: Mapping[str, Any], name: str, longest: int = 20) -> str | None:
     value = usage.get(name)
-    return _ODD.sub("", value)[:longest] if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    return (value if value.isascii() and value.isalnum() else _ODD.sub("", value))[:longest]
 
 
 def _iterations(entries: Sequence[Any], base: _Item, message: Message) -> list[_Item] | None:

@@ -126,7 +126,10 @@ class PriceList:
 
 
 def _in_force(rows: Sequence[Price], at: datetime) -> Price | None:
-    return next((row for row in reversed(rows) if row.since <= at), None)
+    for row in reversed(rows):
+        if row.since <= at:
+            return row
+    return None
 
 
 def price_list(data: Mapping[str, Any], aliases: Mapping[str, str]) -> PriceList:

@@ -83,6 +83,7 @@ class Entry:
     parts: str | None = None
 
 
+_COLUMNS = tuple(field.name for field in fields(Entry))
 STATES: tuple[State, ...] = ("unknown", "estimated", "exact")
 """The state of a row is the first of its charges'."""
 WORKER_LOST = "worker_lost"
@@ -91,28 +92,30 @@ WHOLE = ("complete", "length", "refusal")
 
 
 def entry(told: Mapping[str, Any], made: Sequence[Charge], *, model: str, **more: Any) -> Entry:
-    """The row of a request, with what was charged for it. `told` and `more` are columns that are not of the charges."""
+    """The row of a request, with what was charged for it. `told` and `more` are all columns that are not of the
+    charges. Raises KeyError where one is missing."""
     whole = together(made, model)
     tokens = whole.tokens
-    return Entry(
+    values = {
         **told,
         **more,
-        model=model,
-        cost_state=whole.state,
-        cost_micros=whole.micros,
-        saved_micros=whole.saved_micros,
-        input_tokens=tokens.input,
-        cache_write_5m_tokens=tokens.write_5m,
-        cache_write_1h_tokens=tokens.write_1h,
-        cache_read_tokens=tokens.read,
-        output_tokens=tokens.output,
-        thinking_tokens=tokens.thinking,
-        searches=whole.searches,
-        price_version=whole.price_version,
-        tier=whole.tier,
-        speed=whole.speed,
-        geo=whole.geo,
-    )
+        "model": model,
+        "cost_state": whole.state,
+        "cost_micros": whole.micros,
+        "saved_micros": whole.saved_micros,
+        "input_tokens": tokens.input,
+        "cache_write_5m_tokens": tokens.write_5m,
+        "cache_write_1h_tokens": tokens.write_1h,
+        "cache_read_tokens": tokens.read,
+        "output_tokens": tokens.output,
+        "thinking_tokens": tokens.thinking,
+        "searches": whole.searches,
+        "price_version": whole.price_version,
+        "tier": whole.tier,
+        "speed": whole.speed,
+        "geo": whole.geo,
+    }
+    return Entry(*map(values.__getitem__, _COLUMNS))  # 34 arguments by name take three times as long
 
 
 def together(made: Sequence[Charge], model: str) -> Charge:
@@ -225,7 +228,6 @@ def _sum_of(amounts: Iterable[int | None]) -> int | None:
     return None if None in known else sum(amount for amount in known if amount is not None)
 
 
-_COLUMNS = tuple(field.name for field in fields(Entry))
 _values_of = attrgetter(*_COLUMNS)
 _tokens_of = attrgetter(*TOKENS)
 
@@ -303,7 +305,7 @@ def insert(session: Session, entries: Iterable[Entry]) -> None:
 def as_told(told: Mapping[str, Any]) -> Entry:
     """By the names of its columns. Raises TypeError."""
     if tuple(told) == _COLUMNS:
-        return Entry(*told.values())  # to find 34 names that came out of a JSON text takes as long as all the rest
+        return Entry(*told.values())  # as in entry()
     return Entry(**told)
 
 
