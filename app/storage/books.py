@@ -58,7 +58,7 @@ os.register_at_fork(after_in_child=_forked)
 
 @dataclass
 class Call:
-    """One that goes upstream; it is not changed. `number` counts those of a request; `row` is what the first tells of the request."""
+    """One that goes upstream. `number` counts those of a request; `row` is what the first tells of the request."""
 
     number: int
     connection: str
