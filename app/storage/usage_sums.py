@@ -7,7 +7,7 @@ longer than to run it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
@@ -104,11 +104,11 @@ class _Question:
     def name(self) -> str:
         return COLUMNS[self.by] if self.by else "''"
 
-    def conditions(self, columns: Mapping[str, str] = COLUMNS) -> list[str]:
+    def conditions(self, column: str = "{}") -> list[str]:
         """Their values are `values`."""
-        made = [f"{columns[field]} = :{field}" for field in self.filter.of(GROUPS)]
+        made = [f"{column.format(COLUMNS[field])} = :{field}" for field in self.filter.of(GROUPS)]
         names = ", ".join(f":name{n}" for n in range(len(self.names or ())))
-        return made if self.names is None or self.by is None else [*made, f"{columns[self.by]} IN ({names})"]
+        return made if self.names is None else [*made, f"{column.format(self.name)} IN ({names})"]
 
     @property
     def values(self) -> dict[str, str]:
@@ -209,13 +209,13 @@ def _found_in(session: Session, asked: _Question) -> tuple[str, list[str]]:
 
 def _moved(moves: Sequence[folds.Move], table: str, asked: _Question) -> str:
     """From one bucket into another."""
-    values = ", ".join(map(str, moves))
-    begin, end = "edge.column3", "edge.column4"
-    within = [f"hour >= {begin}", f"hour < {end}", *([f"day = {begin} / {folds.DAY}"] if table == "usage_keys" else [])]
+    hours = [f"({to}, {source}, {hour})" for to, source, begin, end in moves for hour in range(begin, end)]
+    values = ", ".join(hours)  # one by one: PostgreSQL would go through all that is between two limits of a join
+    within = ["hour = edge.column3", *([f"day = edge.column3 / {folds.DAY}"] if table == "usage_keys" else [])]
     columns = ["edge.column1 AS bucket", "edge.column2 AS source", f"{asked.name} AS name", *_columns(table, asked)]
     conditions = " AND ".join([*within, *asked.conditions()])
     sums = ", ".join(f"SUM({name}) AS {name}" for name in asked.sums)
-    # Joined so, SQLite looks for the hours of one edge after the other.
+    # Joined so, SQLite looks for one hour after the other.
     rows = f"SELECT {', '.join(columns)} FROM (VALUES {values}) AS edge CROSS JOIN {table} WHERE {conditions}"
     moved = f"SELECT bucket, source, name, {sums} FROM ({rows}) AS row GROUP BY bucket, source, name"
     names = ", ".join(asked.sums)
@@ -248,7 +248,6 @@ _OF_A_ROW = {
     "cost_micros": "COALESCE(cost_micros, 0)",
     "saved_micros": "COALESCE(saved_micros, 0)",
 }
-_COLUMNS_OF_A_ROW = {name: f"COALESCE({of}, '')" if name in OF_USERS else of for name, of in COLUMNS.items()}
 _OF_A_USERS_ROW = {
     **dict.fromkeys(SUMS, "0"),
     **{name: _OF_A_ROW[name] for name in OF_A_USER},
@@ -276,12 +275,15 @@ def _after(edges: Sequence[int], bucket: str, asked: _Question) -> Iterator[str]
     columns = [f"{bucket} AS bucket", f"COALESCE({asked.name}, '') AS name"]
     columns += [f"{told[name]} AS {name}" for name in asked.sums]
     of_users = ["(user_ref IS NOT NULL OR tag IS NOT NULL)"] if asked.of_users else []
-    within = ["id >= edge.column1", "id < edge.column2", *of_users, *asked.conditions(_COLUMNS_OF_A_ROW)]
-    spans = [f"('{id_at(edge)}', '{id_at(_hour_after(edge) * HOUR_MS)}')" for edge in edges]
+    of_keys = [condition for condition in asked.conditions() if condition.startswith("key_id ")]
+    spans = [
+        " AND ".join([*of_keys, f"id >= '{id_at(edge)}'", f"id < '{id_at(_hour_after(edge) * HOUR_MS)}'"])
+        for edge in edges
+    ]
     for n in range(0, len(spans), _MOST_AT_ONCE):
-        # Joined so, SQLite looks for one span after the other, where a key is asked for in the index that has it.
-        source = f"(VALUES {', '.join(spans[n : n + _MOST_AT_ONCE])}) AS edge CROSS JOIN requests"
-        yield _grouped(f"SELECT {', '.join(columns)} FROM {source} WHERE {' AND '.join(within)}", asked)
+        # No index on a name that is asked for, but within a span: it would be gone through for each of them.
+        within = [f"({' OR '.join(spans[n : n + _MOST_AT_ONCE])})", *of_users, *asked.conditions("COALESCE({}, '')")]
+        yield _grouped(f"SELECT {', '.join(columns)} FROM requests WHERE {' AND '.join(within)}", asked)
 
 
 def _taken(rows: str, further: int, asked: _Question) -> str:
