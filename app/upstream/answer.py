@@ -4,17 +4,75 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from app.errors import UpstreamError
 from app.storage.config import Connection
 from app.translate.accumulate import LATE_WARNINGS, MessageAccumulator
 from app.translate.continuation import Event, Parts
 from app.translate.translation import Translation
-from app.upstream.client import Reply, understanding
+from app.upstream.client import Limits, Reply, UpstreamClient, understanding
+from app.upstream.dispatch import Dispatch
 
 Reopen = Callable[[dict[str, Any]], Reply]
 """Sends a body over the same connection and in the same mode."""
+
+
+class TranslatedRequest(Protocol):
+    """A chat request on its way: what it is for a connection, and whether a refusal teaches to ask otherwise."""
+
+    id: str
+
+    def dispatch(self, connection: Connection, model: str) -> Dispatch:
+        """A call that is about to go upstream."""
+
+    def translate(self, connection: Connection) -> Translation: ...
+
+    def learn(self, connection: Connection, error: UpstreamError) -> bool:
+        """Whether translate() makes a request now that may be answered."""
+
+    def answered(self, connection: Connection) -> None:
+        """What translate() made for the connection has been answered."""
+
+
+@dataclass(frozen=True)
+class AnswerRequest:
+    """Asks for one answer, as the pool does. With `stream` Claude is asked for one; with `whole` it has been read to
+    its end, otherwise its batches are still to be read."""
+
+    asked: TranslatedRequest
+    stream: bool
+    whole: bool
+    ends_at: float
+
+    @property
+    def id(self) -> str:
+        return self.asked.id
+
+    def learn(self, connection: Connection, error: UpstreamError) -> bool:
+        return self.asked.learn(connection, error)
+
+    def answered(self, connection: Connection) -> None:
+        self.asked.answered(connection)
+
+    def open(self, client: UpstreamClient, limits: Limits) -> Answer:
+        translation = self.asked.translate(client.connection)
+        # A long answer as one JSON body would leave the way silent for minutes; proxies close such connections.
+        is_streamed = self.stream or translation.may_run_long
+
+        def send(body: dict[str, Any]) -> Reply:
+            dispatch = self.asked.dispatch(client.connection, str(body["model"]))
+            dispatch.caches_for_an_hour = translation.caches_for_an_hour
+            return client.send(replace(translation, body=body), stream=is_streamed, limits=limits, dispatch=dispatch)
+
+        answer = Answer(send(translation.body), send, ends_at=self.ends_at)
+        if self.whole:
+            try:
+                answer.complete()
+            finally:
+                answer.close()
+        return answer
 
 
 class Answer:

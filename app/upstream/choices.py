@@ -11,30 +11,34 @@ from gevent.queue import Queue
 
 from app.errors import GatewayError
 from app.translate.continuation import Event
-from app.upstream.answer import Answer
-from app.upstream.pool import Plan, Pool, Request, Times
+from app.upstream.answer import Answer, AnswerRequest, TranslatedRequest
+from app.upstream.pool import Plan, Pool, Times
 from app.upstream.waiting import spawn
 
 T = TypeVar("T")
 _BATCHES_AHEAD = 16
 
 
-def open_answers(pool: Pool, request: Request, plan: Plan, *, n: int, stream: bool, times: Times) -> list[Answer]:
+def open_answers(
+    pool: Pool, request: TranslatedRequest, plan: Plan, *, n: int, stream: bool, times: Times
+) -> list[Answer]:
     """`n` answers, whole ones without `stream`. Raises UpstreamError.
 
     The first goes ahead until it begins: it finds the connection that answers, and the others read the prompt from the
     cache that it filled.
     """
     if n == 1:
-        return [pool.open(request, plan, stream=stream, whole=not stream, times=times)]
-    first = pool.open(request, plan, stream=True, whole=False, times=times)
+        one = AnswerRequest(request, stream, not stream, times.ends_at)
+        return [pool.open(one, plan, stream=stream, times=times)]
+    first = pool.open(AnswerRequest(request, True, False, times.ends_at), plan, stream=True, times=times)
     answers = [first]
 
     elsewhere = [connection for connection in plan.connections if connection.id != first.connection.id]
     again = Plan([first.connection, *elsewhere], plan.left_out)
 
     def one_more() -> None:
-        answers.append(pool.open(request, again, stream=True, whole=not stream, times=times))
+        another = AnswerRequest(request, True, not stream, times.ends_at)
+        answers.append(pool.open(another, again, stream=True, times=times))
 
     def the_first() -> None:
         if not stream:

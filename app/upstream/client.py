@@ -77,8 +77,7 @@ class UpstreamClient:
 
         How it went, and how the answer ends, goes into `health`, and what is known of it into `dispatch`.
         """
-        model = str(translation.body["model"])
-        dispatch = dispatch or Dispatch(self.connection, model)
+        dispatch = dispatch or Dispatch(self.connection, str(translation.body["model"]))
         body = exact_json.dumps({**translation.body, "stream": True} if stream else translation.body)
         give_turn()
 
@@ -93,19 +92,25 @@ class UpstreamClient:
                 raise
             return reply
 
-        self.health.begin(model, time.monotonic(), len(body))
+        reply = self.attempt(exchange, dispatch, len(body), limits)
+        if not stream:
+            self.health.completed(dispatch.model)
+        return reply
+
+    def attempt(self, exchange: Callable[[], T], dispatch: Dispatch, size: int, limits: Limits) -> T:
+        """What `exchange` answers, which sends a request of `size` bytes and returns when its answer has begun. How it
+        went goes into `health` and `dispatch`. Raises UpstreamError."""
+        self.health.begin(dispatch.model, time.monotonic(), size)
         try:
-            reply = self._bounded(exchange, limits.first_event_s)
+            begun = self._bounded(exchange, limits.first_event_s)
         except UpstreamError as error:
             dispatch.fail(error)
             if may_succeed_elsewhere(error):
-                self.health.failed(model, error, time.monotonic(), len(body))
+                self.health.failed(dispatch.model, error, time.monotonic(), size)
             raise
         dispatch.begin()
-        self.health.began(model, time.monotonic(), len(body))
-        if not stream:
-            self.health.completed(model)
-        return reply
+        self.health.began(dispatch.model, time.monotonic(), size)
+        return begun
 
     def _request_headers(self, translation: Translation) -> dict[str, str]:
         """Those of this request; the beta features of the connection's own headers stay on."""

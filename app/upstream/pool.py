@@ -8,16 +8,13 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from app.errors import IntegrationDisabled, ServiceUnavailable, UpstreamError, in_one_line
 from app.settings import Settings
 from app.storage.config import ConfigSnapshot, Connection
-from app.translate.translation import Translation
-from app.upstream.answer import Answer
-from app.upstream.client import Limits, Reply, UpstreamClient
-from app.upstream.dispatch import Dispatch
+from app.upstream.client import Limits, UpstreamClient
 from app.upstream.health import Out, bare, may_succeed_elsewhere
 from app.upstream.transport import WayOut
 
@@ -34,22 +31,24 @@ OnAttempt = Callable[[Connection, str], None]
 """Told of each attempt how it went: `answered`, or a status."""
 
 
-class Request(Protocol):
-    """A chat request on its way: what it is for a connection, and whether a refusal teaches to ask otherwise."""
+T_co = TypeVar("T_co", covariant=True)
 
-    id: str
-    """What finds it in the log."""
 
-    def dispatch(self, connection: Connection, model: str) -> Dispatch:
-        """A call that is about to go upstream."""
+class Request(Protocol[T_co]):
+    """A request on its way: how it is made over a connection, and whether a refusal teaches to ask otherwise."""
 
-    def translate(self, connection: Connection) -> Translation: ...
+    @property
+    def id(self) -> str:
+        """What finds it in the log."""
+
+    def open(self, client: UpstreamClient, limits: Limits) -> T_co:
+        """One attempt. Raises UpstreamError."""
 
     def learn(self, connection: Connection, error: UpstreamError) -> bool:
-        """Whether translate() makes a request now that may be answered."""
+        """Whether open() asks now in a way that may be answered."""
 
     def answered(self, connection: Connection) -> None:
-        """What translate() made for the connection has been answered."""
+        """What open() asked of the connection has been answered."""
 
 
 @dataclass(frozen=True)
@@ -133,25 +132,25 @@ class Pool:
             raise all_failed(left_out)
         return Plan(found[:MOST_ATTEMPTS], left_out)
 
-    def open(self, request: Request, plan: Plan, *, stream: bool, whole: bool, times: Times) -> Answer:
-        """The first answer to be had. With `stream` Claude is asked for one; with `whole` it has been read to its end,
-        otherwise its batches are still to be read. Raises UpstreamError."""
+    def open(self, request: Request[T_co], plan: Plan, *, stream: bool, times: Times) -> T_co:
+        """The first answer to be had. The time that is left is shared by the connections where it is that of the first
+        event alone, with `stream`. Raises UpstreamError."""
         failures: list[Failure] = []
         try:
-            return self._first_of(request, plan, failures, stream=stream, whole=whole, times=times)
+            return self._first_of(request, plan, failures, stream=stream, times=times)
         finally:
             failures.clear()  # else each error holds the frames that it came through, and they hold each error
 
     def _first_of(
-        self, request: Request, plan: Plan, failures: list[Failure], *, stream: bool, whole: bool, times: Times
-    ) -> Answer:
+        self, request: Request[T_co], plan: Plan, failures: list[Failure], *, stream: bool, times: Times
+    ) -> T_co:
         waiting = list(plan.connections)
         may_ask_again = True
         while waiting and (left_s := times.ends_at - time.monotonic()) > 0:
             connection = waiting[0]
             limits = _limits(connection, left_s / len(waiting) if stream else left_s, times)
             try:
-                answer = self._open_one(request, connection, limits, stream=stream, whole=whole, times=times)
+                answer = request.open(self.client(connection), limits)
             except UpstreamError as error:
                 self._on_attempt(connection, str(error.upstream_status or error.status))
                 if not may_succeed_elsewhere(error):
@@ -177,27 +176,6 @@ class Pool:
                 request.answered(connection)
                 return answer
         raise all_failed([*failures, *plan.left_out] if failures else [])
-
-    def _open_one(
-        self, request: Request, connection: Connection, limits: Limits, *, stream: bool, whole: bool, times: Times
-    ) -> Answer:
-        client = self.client(connection)
-        translation = request.translate(connection)
-        # A long answer as one JSON body would leave the way silent for minutes; proxies close such connections.
-        is_streamed = stream or translation.may_run_long
-
-        def send(body: dict[str, Any]) -> Reply:
-            dispatch = request.dispatch(connection, str(body["model"]))
-            dispatch.caches_for_an_hour = translation.caches_for_an_hour
-            return client.send(replace(translation, body=body), stream=is_streamed, limits=limits, dispatch=dispatch)
-
-        answer = Answer(send(translation.body), send, ends_at=times.ends_at)
-        if whole:
-            try:
-                answer.complete()
-            finally:
-                answer.close()
-        return answer
 
 
 def candidates(snapshot: ConfigSnapshot) -> list[Connection]:
