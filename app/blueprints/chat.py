@@ -21,7 +21,7 @@ from app.translate.chat.response import to_chat_completion
 from app.turns import give_turn
 from app.upstream import choices
 from app.upstream.answer import Answer
-from app.upstream.client import understanding
+from app.upstream.failures import understanding
 from app.upstream.pool import Times
 from app.upstream.waiting import ClientWatch, Task
 

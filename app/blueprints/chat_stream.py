@@ -20,7 +20,8 @@ from app.translate import exact_json
 from app.translate.chat.stream import StreamTranslator
 from app.upstream.answer import Answer
 from app.upstream.choices import Choices
-from app.upstream.client import KEEP_ALIVE_S, understanding
+from app.upstream.failures import understanding
+from app.upstream.limits import KEEP_ALIVE_S
 from app.upstream.waiting import ClientWatch, Task
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,11 @@ from app.storage.config import Connection
 from app.translate.accumulate import LATE_WARNINGS, MessageAccumulator
 from app.translate.continuation import Event, Parts
 from app.translate.translation import Translation
-from app.upstream.client import Limits, Reply, UpstreamClient, understanding
+from app.upstream.client import UpstreamClient
 from app.upstream.dispatch import Dispatch
+from app.upstream.failures import understanding
+from app.upstream.limits import Limits
+from app.upstream.reply import Reply
 
 Reopen = Callable[[dict[str, Any]], Reply]
 """Sends a body over the same connection and in the same mode."""

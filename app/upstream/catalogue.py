@@ -23,7 +23,8 @@ from app.translate.facts import MOST_TOKENS, ModelFacts, facts_for, with_operato
 from app.translate.json_depth import is_deeper_than
 from app.translate.learning import Lesson
 from app.upstream import names
-from app.upstream.client import UpstreamClient, not_understood
+from app.upstream.client import UpstreamClient
+from app.upstream.failures import not_understood
 from app.upstream.health import bare
 from app.upstream.names import OVERLAY, alias_in, bare_name, has_prefix, permission, plain, public_name, snapshot_of
 from app.upstream.pool import Pool, candidates, label

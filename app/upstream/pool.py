@@ -14,8 +14,9 @@ from typing import Any, Protocol, TypeVar
 from app.errors import IntegrationDisabled, ServiceUnavailable, UpstreamError, in_one_line
 from app.settings import Settings
 from app.storage.config import ConfigSnapshot, Connection
-from app.upstream.client import Limits, UpstreamClient
+from app.upstream.client import UpstreamClient
 from app.upstream.health import Out, bare, may_succeed_elsewhere
+from app.upstream.limits import Limits
 from app.upstream.transport import WayOut
 
 log = logging.getLogger(__name__)

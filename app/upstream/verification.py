@@ -10,7 +10,8 @@ from app.errors import UpstreamError
 from app.storage.config import Connection
 from app.translate.translation import API_VERSION, ReplyContext, Translation
 from app.upstream.catalogue import list_models
-from app.upstream.client import Limits, UpstreamClient
+from app.upstream.client import UpstreamClient
+from app.upstream.limits import Limits
 from app.upstream.pool import Pool
 
 _MESSAGE_TIMEOUT_S = 60.0

@@ -19,8 +19,8 @@ from app.errors import UpstreamError
 from app.storage.connections import Connection
 from app.translate.translation import ReplyContext, Translation
 from app.upstream.answer import Answer
-from app.upstream.client import Reply
 from app.upstream.dispatch import Dispatch
+from app.upstream.reply import Reply
 from app.upstream.waiting import ClientWatch, Task
 from tests.conftest import CLIENT, AppMaker
 

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from app.blueprints import chat_stream
 from app.storage import database
 from app.upstream import pool
-from app.upstream.client import KEEP_ALIVE_S
+from app.upstream.limits import KEEP_ALIVE_S
 from tests.conftest import CLIENT, AppMaker, Gateway, wait_for
 from tests.recordings.recorded import FOLDER, Recording, events_of, expected, of_json, of_stream, recordings
 from tests.storage.test_books_processes import rows

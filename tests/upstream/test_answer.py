@@ -15,8 +15,8 @@ from app.translate.chat.response import to_chat_completion
 from app.translate.chat.stream import StreamTranslator
 from app.translate.translation import ReplyContext, Translation
 from app.upstream.answer import Answer
-from app.upstream.client import Reply
 from app.upstream.dispatch import Dispatch
+from app.upstream.reply import Reply
 
 QUESTION = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
 SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}

@@ -15,7 +15,8 @@ from app.settings import Settings
 from app.storage.connections import Connection
 from app.translate.translation import ReplyContext, Translation
 from app.upstream import client as module
-from app.upstream.client import Limits, UpstreamClient
+from app.upstream.client import UpstreamClient
+from app.upstream.limits import Limits
 from app.upstream.transport import WayOut
 from tests.upstream.test_transport import Server
 

@@ -15,7 +15,8 @@ from app.errors import UpstreamError
 from app.settings import Settings
 from app.storage.connections import Connection
 from app.translate.translation import API_VERSION, ReplyContext, Translation
-from app.upstream.client import Limits, UpstreamClient
+from app.upstream.client import UpstreamClient
+from app.upstream.limits import Limits
 from app.upstream.pool import Pool
 from app.upstream.transport import WayOut
 
