@@ -20,7 +20,7 @@ def create_app(settings: Settings) -> Flask:
     """The WSGI application. Opens no connection and starts no background work: see start_background_work()."""
     from app import extensions, pages
     from app.access import hook
-    from app.blueprints import chat, config, errors, health, models, openapi, usage, verify
+    from app.blueprints import chat, config, errors, health, messages, models, openapi, usage, verify
     from app.serve import access_log, metrics
     from app.serve.bodies import BodiesUnderWay
     from app.services import Upstream
@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> Flask:
     access_log.init_app(app)
     app.extensions["dragoman.bodies"] = BodiesUnderWay(settings.max_body_bytes)
     hook.init_app(app)
-    for module in (chat, models, usage, config, verify, health, openapi):
+    for module in (chat, messages, models, usage, config, verify, health, openapi):
         app.register_blueprint(module.blueprint)
     pages.register(app)
     hook.check_declarations(app)

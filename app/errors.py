@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -72,6 +73,17 @@ class Forbidden(InvalidRequest):
     code = "permission_denied"
 
 
+class ServerToolsRefused(Forbidden):
+    code = "server_tools_refused"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(
+            f"{field}: this gateway lets nothing run at Anthropic, or be kept there (SERVER_TOOLS). Leave the field "
+            "out, or ask its administrator.",
+            param=field,
+        )
+
+
 class NotFound(InvalidRequest):
     status = 404
     code = "not_found"
@@ -90,6 +102,7 @@ class ModelNotFound(NotFound):
             "GET /v1/models lists what there is; an administrator can add other names for it (MODEL_ALIASES).",
             param="model",
         )
+        self.asked = asked[:100]
         self.model = asked if model is None else model
 
 
@@ -142,7 +155,8 @@ class IntegrationDisabled(ServiceUnavailable):
     def __init__(self) -> None:
         super().__init__(
             "The Anthropic integration is disabled. Enable it on the admin page (/admin), with POST /config/update "
-            '{"ENABLE_ANTHROPIC_API": true}, or with the environment variable ENABLE_ANTHROPIC_API=true.'
+            '{"ENABLE_ANTHROPIC_API": true}, or with the environment variable ENABLE_ANTHROPIC_API=true.',
+            headers={"x-should-retry": "false"},
         )
 
 
@@ -150,10 +164,19 @@ class DatabaseUnavailable(ServiceUnavailable):
     code = "database_unavailable"
 
 
+@dataclass(frozen=True)
+class Forwarded:
+    """An answer of Anthropic's that a client gets as it is. `headers` are those that may be passed on."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class UpstreamError(GatewayError):
     """What Anthropic answered, or that it did not; translate/errors.py decides status, type and code.
 
-    `upstream_status` is None when there was no answer.
+    `upstream_status` is None when there was no answer, `forwarded` where it may not be passed on as it is.
     """
 
     def __init__(
@@ -167,8 +190,10 @@ class UpstreamError(GatewayError):
         headers: Mapping[str, str] | None = None,
         upstream: Mapping[str, Any] | None = None,
         upstream_status: int | None = None,
+        forwarded: Forwarded | None = None,
     ) -> None:
         super().__init__(message, param=param, code=code, headers=headers)
+        self.forwarded = forwarded
         self.status = status
         self.upstream_status = upstream_status
         self.type = type

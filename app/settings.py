@@ -128,6 +128,13 @@ RUNTIME_SETTINGS: tuple[RuntimeSetting, ...] = (
         "Keep answers with signed thinking for 24 hours, encrypted, for clients that do not send the thinking back.",
     ),
     RuntimeSetting(
+        "SERVER_TOOLS",
+        "bool",
+        True,
+        "Clients may use what Anthropic runs or keeps for them: web search and fetch, code execution, MCP servers, "
+        "containers, files. Otherwise such requests are refused.",
+    ),
+    RuntimeSetting(
         "REFUSAL_FINISH",
         "str",
         "content_filter",

@@ -14,7 +14,7 @@ from flask_login import current_user
 from app.errors import Unauthenticated
 from app.services import this_app
 from app.storage import accounts
-from app.storage.keys import ClientKey
+from app.storage.keys import OUR_PREFIX, ClientKey
 
 FORWARDING_HEADERS = (
     "HTTP_X_FORWARDED_FOR",
@@ -23,6 +23,16 @@ FORWARDING_HEADERS = (
     "HTTP_X_FORWARDED_HOST",
     "HTTP_X_FORWARDED_PROTO",
     "HTTP_VIA",
+)
+
+
+_ANTHROPICS = (
+    (
+        "sk-ant-oat",
+        " This is what signing in to Claude gave your program: put a key of the gateway's own (sk-dgm-…) into "
+        "ANTHROPIC_AUTH_TOKEN.",
+    ),
+    ("sk-ant-", " This is a key of Anthropic's: programs use one of the gateway's own (sk-dgm-…)."),
 )
 
 
@@ -46,15 +56,18 @@ ANONYMOUS = Caller()
 
 
 def presented_key() -> str | None:
-    """The API key of this request, whatever it is worth."""
+    """The API key of this request, whatever it is worth. Of two that differ it is the gateway's own: a client may hold
+    one of Anthropic's as well. Raises Unauthenticated where both are the gateway's."""
     environ = request.environ
     authorization: str = environ.get("HTTP_AUTHORIZATION", "")
-    if authorization[:7].lower() == "bearer ":
-        secret = authorization[7:].strip()
-        if secret:
-            return secret
-    secret = environ.get("HTTP_X_API_KEY", "").strip()
-    return secret or None
+    bearer = authorization[7:].strip() if authorization[:7].lower() == "bearer " else ""
+    secret: str = environ.get("HTTP_X_API_KEY", "").strip()
+    if bearer and secret and bearer != secret:
+        ours = [each for each in (bearer, secret) if each.startswith(OUR_PREFIX)]
+        if len(ours) > 1:
+            raise Unauthenticated("Two different API keys were sent, as Bearer and as x-api-key; send one.")
+        return (ours or [bearer])[0]
+    return bearer or secret or None
 
 
 def demanded_key() -> str:
@@ -73,10 +86,9 @@ def key_caller(secret: str) -> Caller:
     key = ring.authenticate(secret)
     if key is None:
         g.former_key = ring.former(secret)  # for the log alone: the client is told no more than of any other
-        anthropics = " This is a key of Anthropic's: programs use one of the gateway's own (sk-dgm-…)."
         raise Unauthenticated(
             "Incorrect API key provided."
-            + (anthropics if secret.startswith("sk-ant-") else "")
+            + next((told for start, told in _ANTHROPICS if secret.startswith(start)), "")
             + " The administrator of this gateway can give you one.",
             headers={"www-authenticate": "Bearer"},
         )

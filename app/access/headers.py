@@ -11,7 +11,10 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-EXPOSED_HEADERS = ("x-gateway-", "x-request-id", "x-ratelimit-", "retry-after")
+EXPOSED_HEADERS = (
+    *("x-gateway-", "x-request-id", "x-ratelimit-", "x-should-retry", "request-id", "retry-after"),
+    "anthropic-ratelimit-",
+)
 PREFLIGHT_HEADERS = "authorization, content-type, x-api-key"
 
 

@@ -130,11 +130,7 @@ def _stream(chat: ChatRequest, opening: Task[list[Answer]], watch: ClientWatch, 
         chat.booking.failed(error)
         raise
     g.stream = stream = ChatStream(opening, answers, watch, chat.booking, chat.complete, chat.id)
-    headers = _headers(answers[0], started) if answers is not None else {}
-    headers.update({"cache-control": "no-cache", "x-accel-buffering": "no"})
-    response = Response(stream.frames(), 200, headers, content_type="text/event-stream; charset=utf-8")
-    response.call_on_close(stream.close)  # runs even if the client left before byte one; a finally would not
-    return response
+    return stream.response(_headers(answers[0], started) if answers is not None else {})
 
 
 def _headers(answer: Answer, started: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from flask import g, request
 from app.blueprints.booking import Booking, told_of, user_ref
 from app.blueprints.errors import request_id
 from app.blueprints.json_body import is_switched_on
-from app.errors import ModelNotFound, UpstreamError
+from app.errors import ModelNotFound, ServerToolsRefused, UpstreamError
 from app.serve import metrics
 from app.services import Services, Upstream, services, upstream
 from app.storage.config import ConfigSnapshot, Connection
@@ -22,6 +22,7 @@ from app.translate.chat import memory
 from app.translate.chat.legacy import with_tools
 from app.translate.chat.request import Options, to_message_params, user_of
 from app.translate.facts import ModelFacts
+from app.translate.hosted import hosted_fields
 from app.translate.learning import Lesson, lesson_of
 from app.translate.translation import Translation
 from app.turns import give_turn
@@ -57,12 +58,14 @@ class ChatRequest:
     """What a refusal taught of the connection with this id."""
 
     def translate(self, connection: Connection) -> Translation:
-        """Raises UntranslatableRequest."""
+        """Raises UntranslatableRequest and ServerToolsRefused."""
         options = self.options
         if connection.auto_cache is not None and options.caching != "off":
             options = replace(options, caching="auto" if connection.auto_cache else "passive")
         facts, remembered = self._facts(connection), self._remembered.get(connection.id)
         self._sent = to_message_params(self.asked, facts, options, remembered, pause=give_turn)
+        if not self.snapshot.values["SERVER_TOOLS"] and (field := next(hosted_fields(self._sent.body), None)):
+            raise ServerToolsRefused("web_search_options" if "web_search_options" in self.asked else field)
         return self._sent
 
     def learn(self, connection: Connection, error: UpstreamError) -> bool:

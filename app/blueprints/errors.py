@@ -12,8 +12,10 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from app import errors
 from app.access import callers
+from app.blueprints.dialect import is_anthropics
 from app.errors import GatewayError, in_one_line, shown
 from app.services import services, upstream
+from app.translate.messages.errors import forwarded, to_anthropic_error
 
 log = logging.getLogger(__name__)
 PAGE_PREFIXES = ("/admin", "/setup")
@@ -34,6 +36,8 @@ def render(error: GatewayError) -> Response:
             "%s: %s %s: %s %s: %s", request_id(), request.method, request.path[:100], error.status, error.code, said
         )
     g.error = error
+    if is_anthropics():
+        return _as_anthropic(error)
     if error.code == "model_not_found":
         error.message += _meant_model(error)
     headers = {"x-request-id": _upstream_request_id(error) or request_id(), **error.headers}
@@ -41,6 +45,16 @@ def render(error: GatewayError) -> Response:
         page = render_template("error.html", error=error, request_id=request_id())
         return Response(page, error.status, headers, mimetype="text/html")
     return Response(orjson.dumps(error.body()), error.status, headers, mimetype="application/json")
+
+
+def _as_anthropic(error: GatewayError) -> Response:
+    as_it_is = forwarded(error)
+    if as_it_is is not None:
+        return Response(as_it_is.body, as_it_is.status, dict(as_it_is.headers))
+    if isinstance(error, errors.ModelNotFound):
+        error.message = f"model: {error.asked}.{_meant_model(error)}"
+    status, headers, body = to_anthropic_error(error, request_id())
+    return Response(orjson.dumps(body), status, headers, mimetype="application/json")
 
 
 def request_id() -> str:
@@ -72,7 +86,7 @@ def from_http(error: HTTPException) -> GatewayError:
     if request.url_rule is None:
         _note_caller()
     if status == 404:
-        return errors.NotFound(f"Unknown request URL: {url}. See /docs for what there is.", code="unknown_url")
+        return errors.NotFound(f"Unknown request URL: {url}. {_what_is_meant()}", code="unknown_url")
     if status == 405:
         methods = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
         return errors.MethodNotAllowed(f"{url} is not possible; allowed: {methods}.", headers={"allow": methods})
@@ -86,11 +100,24 @@ def from_http(error: HTTPException) -> GatewayError:
     return made
 
 
+def _what_is_meant() -> str:
+    """For whoever set a client up."""
+    path = request.path
+    base = request.host_url.rstrip("/")
+    if path.startswith("/v1/v1/"):
+        return f"The base URL of this client is {base}, without /v1: it adds that by itself."
+    if path in ("/messages", "/messages/count_tokens"):
+        return f"The base URL of this client is {base}/v1: it does not add the /v1 by itself."
+    if is_anthropics():
+        served = "/v1/messages, /v1/messages/count_tokens and /v1/models"
+        return f"Of Anthropic's API this gateway serves {served}."
+    return "See /docs for what there is."
+
+
 def _note_caller() -> None:
     """For the log: nobody had to be let in, since there is no such route."""
-    secret = callers.presented_key()
-    if secret is not None:
-        with suppress(errors.Unauthenticated, errors.DatabaseUnavailable):
+    with suppress(errors.Unauthenticated, errors.DatabaseUnavailable):
+        if (secret := callers.presented_key()) is not None:
             g.caller = callers.key_caller(secret)
 
 

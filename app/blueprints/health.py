@@ -24,6 +24,20 @@ def alive() -> dict[str, bool]:
     return {"status": True}
 
 
+@blueprint.route("/", methods=["HEAD"])
+@endpoint("anyone", documented=False)
+def probe() -> str:
+    """Editors ask so whether the gateway is there. Whoever wants to see it is sent to the pages (app/pages/docs.py)."""
+    return ""
+
+
+@blueprint.get("/api/hello")
+@endpoint("anyone", documented=False)
+def hello() -> str:
+    """Claude Code opens its connection with it."""
+    return ""
+
+
 @blueprint.get("/healthz")
 @endpoint("anyone", "Is the process up", answers={200: HealthSchema})
 def healthz() -> dict[str, str]:

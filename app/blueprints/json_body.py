@@ -35,6 +35,25 @@ def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[s
 
     Raises InvalidRequest, RequestTooLarge, RequestTimeout, TooManyRequests or UnsupportedMediaType.
     """
+    raw = received_body()
+    return _checked(_parsed(raw, mends_text), raw, max_depth)
+
+
+def json_body_as_sent() -> tuple[dict[str, Any], bytes | bytearray]:
+    """The same, and the bytes that it was read from. Nothing is mended. Raises as json_body()."""
+    raw = received_body()
+    try:
+        body = _first_reading(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(
+            f"The request body is not valid JSON: {error.msg}: line {error.lineno} column {error.colno}"
+        ) from error
+    return _checked(body, raw, MAX_DEPTH), raw
+
+
+def received_body() -> bytes | bytearray:
+    """What was sent, without the codings that it came in. Raises RequestTooLarge, RequestTimeout, TooManyRequests or
+    UnsupportedMediaType, and InvalidRequest for what is not coded as it says."""
     limit = request.max_content_length or 0
     length = request.content_length
     if length is not None and length > limit:
@@ -50,7 +69,10 @@ def json_body(max_depth: int = MAX_DEPTH, *, mends_text: bool = False) -> dict[s
             raw = decoded(raw, encodings, limit, _pause_for(raw))
         if len(raw) > limit:
             raise body_too_large()
-    body = _parsed(raw, mends_text)
+    return raw
+
+
+def _checked(body: Any, raw: bytes | bytearray, max_depth: int) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InvalidRequest("We could not parse the JSON body of your request. It must be a JSON object.")
     if raw.count(b"{") + raw.count(b"[") > max_depth and is_deeper_than(body, max_depth, _pause_for(raw)):
@@ -73,6 +95,18 @@ def _pause_for(raw: bytes | bytearray) -> Pause:
 
 
 def _parsed(raw: bytes | bytearray, mends_text: bool) -> Any:
+    try:
+        return _first_reading(raw)
+    except orjson.JSONDecodeError as error:
+        return _second_reading(raw, error, mends_text, _pause_for(raw))
+
+
+def loads(raw: bytes | bytearray) -> Any:
+    """Of what was sent. Others have their turns meanwhile. Raises orjson.JSONDecodeError."""
+    return large_json.loads(raw, _pause_for(raw))
+
+
+def _first_reading(raw: bytes | bytearray) -> Any:
     pause = _pause_for(raw)
     pause()
     if json_pieces.are_more_than(MOST_PIECES, raw, pause):
@@ -85,10 +119,7 @@ def _parsed(raw: bytes | bytearray, mends_text: bool) -> Any:
             code="too_many_values",
         )
     pause()
-    try:
-        body = large_json.loads(raw, pause)
-    except orjson.JSONDecodeError as error:
-        body = _second_reading(raw, error, mends_text, pause)
+    body = large_json.loads(raw, pause)
     pause()
     return body
 

@@ -18,7 +18,7 @@ from app.translate.chat.fields import fields_table
 from app.version import VERSION
 
 blueprint = Blueprint("openapi", __name__)
-_ORDER = ("chat", "models", "usage", "config", "verify", "health", "openapi")
+_ORDER = ("chat", "messages", "models", "usage", "config", "verify", "health", "openapi")
 """The blueprints as a reader wants them: first what a client calls."""
 _CONVERTER = re.compile(r"<(?:[a-z]+:)?([a-z_]+)>")
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {

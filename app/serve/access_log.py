@@ -19,7 +19,7 @@ from app.storage.config import Connection
 
 log = logging.getLogger(__name__)
 _OFTEN = frozenset({"/healthz", "/readyz", "/metrics"})
-"""A balancer and Prometheus ask these all day: for LOG_LEVEL=DEBUG."""
+"""A balancer and Prometheus ask these all day, and agents what begins with /api/ besides: for LOG_LEVEL=DEBUG."""
 _ODD = re.compile(r"[^\x21-\x7e]")
 _KEY = re.compile(r"sk-[\w-]+")
 _CLIENT_GONE = 499
@@ -69,7 +69,9 @@ def init_app(app: Flask) -> None:
 
 
 def _level() -> int:
-    return logging.DEBUG if request.path in _OFTEN else logging.INFO
+    path = request.path
+    is_probe = path in _OFTEN or path.startswith("/api/") or (path == "/" and request.method == "HEAD")
+    return logging.DEBUG if is_probe else logging.INFO
 
 
 def _noted() -> Any:

@@ -28,7 +28,8 @@ T = TypeVar("T")
 Scope = Literal["client", "admin"]
 MOST_CACHED = 10_000
 USE_WRITTEN_EVERY_S = 60
-_OURS = re.compile(r"sk-dgm-(admin-)?[A-Za-z0-9_-]{40}")
+OUR_PREFIX = "sk-dgm-"
+_OURS = re.compile(rf"{OUR_PREFIX}(admin-)?[A-Za-z0-9_-]{{40}}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -141,7 +142,7 @@ class KeyRing:
         if expires_at is not None and expires_at <= time.time():
             raise InvalidRequest("expires_at must be in the future.", param="expires_at")
         allowed = None if models is None else tuple(_checked_text("models", model) for model in models)
-        secret = f"sk-dgm-{'admin-' if scope == 'admin' else ''}{secrets.token_urlsafe(30)}"
+        secret = f"{OUR_PREFIX}{'admin-' if scope == 'admin' else ''}{secrets.token_urlsafe(30)}"
         row = ClientKeyRow(
             id=f"key_{secrets.token_hex(8)}",
             name=name,
@@ -273,7 +274,7 @@ def _to_stored(row: ClientKeyRow) -> StoredKey:
         models=_models(row),
         expires_at=row.expires_at,
         owner=row.owner,
-        masked=f"sk-dgm-{'admin-' if row.scope == 'admin' else ''}…{row.last_four}",
+        masked=f"{OUR_PREFIX}{'admin-' if row.scope == 'admin' else ''}…{row.last_four}",
         created_at=row.created_at,
         created_by=row.created_by,
         revoked_at=row.revoked_at,

@@ -1,4 +1,4 @@
-"""Anthropic's response headers in OpenAI's names.
+"""Anthropic's response headers in OpenAI's names, and those that its own clients get.
 
 https://docs.anthropic.com/en/api/rate-limits, https://platform.openai.com/docs/guides/rate-limits
 """
@@ -11,6 +11,17 @@ from datetime import datetime
 
 _PLAIN = re.compile(r"[\x20-\x7e]{1,200}")
 _PASSED_ON = ("anthropic-ratelimit-", "anthropic-fast-")
+_RELAYED = frozenset({"content-type", "request-id", "retry-after", "retry-after-ms", "x-should-retry"})
+_PRINTABLE = re.compile(r"[\x20-\x7e]{0,1000}")
+
+
+def to_relayed_headers(upstream: Mapping[str, str]) -> dict[str, str]:
+    """What Anthropic's own clients get of its headers; the rest tells of its edge and of the operator's account."""
+    return {
+        name: value
+        for name, value in upstream.items()
+        if (name in _RELAYED or name.startswith(_PASSED_ON)) and _PRINTABLE.fullmatch(value)
+    }
 
 
 def to_client_headers(upstream: Mapping[str, str], *, now: datetime) -> dict[str, str]:

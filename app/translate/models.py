@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from app.errors import InvalidRequest, shown
+
+_PAGE, _LARGEST_PAGE = 20, 1000
 SUPPORTED_PARAMETERS = (
     "max_completion_tokens",
     "max_tokens",
@@ -62,7 +65,7 @@ def to_anthropic_model(info: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "type": "model",
         "id": info["id"],
-        "display_name": info.get("name") or info["id"],
+        "display_name": _display_name(info),
         "created_at": created.isoformat().replace("+00:00", "Z"),
         "lifecycle": info.get("lifecycle") or "active",
         "retires_at": info.get("retires_at"),
@@ -72,11 +75,37 @@ def to_anthropic_model(info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def to_anthropic_list(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All in one page."""
+def _display_name(info: Mapping[str, Any]) -> str:
+    name: str = info.get("name") or info["id"]
+    return f"{name} ({info['alias_of_name']})" if info.get("alias_of_name") else name
+
+
+def to_anthropic_page(models: Sequence[Mapping[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
+    """Of `models` what `limit`, `after_id` and `before_id` ask for. Raises InvalidRequest."""
+    limit = query.get("limit", str(_PAGE))
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:10]) <= _LARGEST_PAGE):
+        raise InvalidRequest(f"limit: must be a whole number from 1 to {_LARGEST_PAGE}.", param="limit")
+    places = {info["id"]: place for place, info in enumerate(models)}
+    start, end = 0, min(int(limit), len(models))
+    has_more = end < len(models)
+    if "after_id" in query:
+        start = _place(query, "after_id", places) + 1
+        end = min(start + int(limit), len(models))
+        has_more = end < len(models)
+    elif "before_id" in query:
+        end = _place(query, "before_id", places)
+        start = max(0, end - int(limit))
+        has_more = start > 0
+    page = models[start:end]
     return {
-        "data": [to_anthropic_model(info) for info in models],
-        "has_more": False,
-        "first_id": models[0]["id"] if models else None,
-        "last_id": models[-1]["id"] if models else None,
+        "data": [to_anthropic_model(info) for info in page],
+        "has_more": has_more,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
     }
+
+
+def _place(query: Mapping[str, str], name: str, places: Mapping[str, int]) -> int:
+    if query[name] not in places:
+        raise InvalidRequest(f"{name}: there is no model {shown(query[name])}.", param=name)
+    return places[query[name]]

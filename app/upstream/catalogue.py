@@ -175,15 +175,17 @@ class Catalogue:
             learned.spelling = (stamp, {**{id.lower(): id for id in ids}, **{id: id for id in ids}})
         return learned.spelling[1]
 
-    def models(self, snapshot: ConfigSnapshot, allowed: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    def models(
+        self, snapshot: ConfigSnapshot, allowed: Sequence[str] | None = None, *, waits: bool = True
+    ) -> list[dict[str, Any]]:
         """Merged entries for to_model_object, newest first; the first connection that has an id wins.
 
-        Waits up to two seconds for an upstream that was never asked. Stale or overlay entries stand in for one that
-        does not answer.
+        With `waits` it waits up to two seconds for an upstream that was never asked. Stale or overlay entries stand in
+        for one that does not answer.
         """
         merged: dict[str, dict[str, Any]] = {}
         connections = candidates(snapshot)
-        self._await_first_answers(connections)
+        self._await_first_answers(connections, FIRST_FETCH_WAIT_S if waits else 0.0)
         for connection in connections:
             for entry in self._entries_of(connection):
                 merged.setdefault(entry["id"], entry)
@@ -193,7 +195,8 @@ class Catalogue:
         by_name = {plain(id): entry for id, entry in merged.items()}
         for alias, target in snapshot.values["MODEL_ALIASES"].items():
             known = merged.get(target) or by_name.get(plain(target)) or _overlay_entry(snapshot_of(target))
-            merged[alias] = {**known, "id": alias, "name": alias, "alias_of": target}
+            name = known.get("name") or target
+            merged[alias] = {**known, "id": alias, "name": alias, "alias_of": target, "alias_of_name": name}
         may_use = permission(allowed)
         listed = [
             m
@@ -256,14 +259,14 @@ class Catalogue:
             return
         learned.fetching = gevent.spawn(self._fetch, connection, learned)
 
-    def _await_first_answers(self, connections: Sequence[Connection]) -> None:
+    def _await_first_answers(self, connections: Sequence[Connection], seconds: float = FIRST_FETCH_WAIT_S) -> None:
         waited_for = []
         for connection in connections:
             learned = self._state(connection)
             self._refresh_if_old(connection, learned)
             if not learned.fetched_at and learned.fetching is not None and not connection.model_ids:
                 waited_for.append(learned.fetching)
-        gevent.joinall(waited_for, timeout=FIRST_FETCH_WAIT_S)
+        gevent.joinall(waited_for, timeout=seconds)
 
     def _fetch(self, connection: Connection, learned: _Learned) -> None:
         learned.retry_at = time.monotonic() + RETRY_S

@@ -13,16 +13,16 @@ import gevent
 import httpx2
 import orjson
 
-from app.errors import UpstreamError
+from app.errors import Forwarded, UpstreamError
 from app.storage.config import Connection
 from app.translate import exact_json
 from app.translate.errors import scrubbed, to_upstream_error
-from app.translate.headers import to_client_headers
+from app.translate.headers import to_client_headers, to_relayed_headers
 from app.translate.translation import Translation
 from app.turns import give_turn
 from app.upstream.dispatch import Dispatch
 from app.upstream.failures import json_object, not_understood, timed_out
-from app.upstream.heads import Heads, headers_of
+from app.upstream.heads import BETA_HEADER, Heads, headers_of
 from app.upstream.health import OF_THE_ACCOUNT, Health, may_succeed_elsewhere
 from app.upstream.limits import Limits
 from app.upstream.reply import Reply
@@ -34,7 +34,6 @@ Sources = tuple[tuple[int, ...], ...]
 CONNECT_TIMEOUT_S = 10.0
 _ERROR_WITHIN_S = 5.0
 """The status says most of what there is to be known."""
-BETA_HEADER = "anthropic-beta"
 
 
 class FirstEventTimeout(BaseException):
@@ -94,6 +93,13 @@ class UpstreamClient:
         self.health.began(dispatch.model, time.monotonic(), size)
         return begun
 
+    def relay(
+        self, path: str, headers: Mapping[str, str], body: bytes | bytearray, limits: Limits, *, beta: bool
+    ) -> Response:
+        """The answer to a client's own request, its head read. Raises UpstreamError, and httpx2.TransportError: call it
+        from an attempt()."""
+        return self._respond(self._heads.relay(path, headers, beta=beta), body, limits, ())
+
     def _request_headers(self, translation: Translation) -> dict[str, str]:
         """Those of this request; the beta features of the connection's own headers stay on."""
         own = next((value for name, value in self.connection.headers.items() if name.lower() == BETA_HEADER), None)
@@ -134,7 +140,7 @@ class UpstreamClient:
                 self.health.failed("", error, time.monotonic())
             raise
 
-    def _respond(self, head: bytes, body: bytes | None, limits: Limits, sources: Sources) -> Response:
+    def _respond(self, head: bytes, body: bytes | bytearray | None, limits: Limits, sources: Sources) -> Response:
         """With a status of success. Raises UpstreamError for others."""
         connect_s = min(CONNECT_TIMEOUT_S, limits.first_event_s)
         response = self.transport.send(head, body, connect_s=connect_s, read_s=limits.longest_s)
@@ -165,19 +171,28 @@ class UpstreamClient:
 
     def _status_error(self, response: Response, sources: Sources) -> UpstreamError:
         body = None
+        raw, headers = response.read_what_comes(_ERROR_WITHIN_S), response.headers
         with suppress(ValueError):  # an edge answers in HTML, or breaks off
-            body = orjson.loads(response.read_what_comes(_ERROR_WITHIN_S))
-        headers = response.headers
-        made = to_upstream_error(
-            response.status,
+            body = orjson.loads(raw)
+        made = self.error_of(response.status, body, headers, sources)
+        made.headers = self._harmless({**to_client_headers(headers, now=datetime.now(UTC)), **made.headers})
+        if isinstance(body, dict) and body.get("type") == "error" and not self.repeats_secret(raw):
+            made.forwarded = Forwarded(response.status, self._harmless(to_relayed_headers(headers)), raw)
+        return made
+
+    def error_of(self, status: int, body: Any, headers: Mapping[str, str], sources: Sources = ()) -> UpstreamError:
+        """`body` is parsed, None where it was no JSON; that of an event in a stream has the status 200."""
+        return to_upstream_error(
+            status,
             body,
             headers,
             message_sources=sources,
             request_id=headers.get("request-id"),
             secrets=self._secrets,
         )
-        made.headers = self._harmless({**to_client_headers(headers, now=datetime.now(UTC)), **made.headers})
-        return made
+
+    def repeats_secret(self, data: bytes) -> bool:
+        return any(secret.encode() in data for secret in self._secrets)
 
     def _harmless(self, headers: dict[str, str]) -> dict[str, str]:
         """Without what repeats a secret."""

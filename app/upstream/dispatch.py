@@ -11,6 +11,7 @@ from app.errors import UpstreamError
 from app.storage.connections import Connection
 from app.translate.accumulate import MessageAccumulator
 from app.translate.continuation import Event
+from app.translate.messages.scan import StreamScan
 
 _NOT_ASKED = frozenset({"upstream_unreachable"})
 """Codes of failures in which Anthropic got no request."""
@@ -30,7 +31,7 @@ class Dispatch:
     """`answered`, or the code with which it failed before it began; "" while nothing is known."""
     is_free: bool = False
     """It failed in a way for which Anthropic charges nothing."""
-    accumulator: MessageAccumulator | None = None
+    accumulator: MessageAccumulator | StreamScan | None = None
     """Of a streamed answer."""
     message: Mapping[str, Any] | None = None
     """A whole answer."""
@@ -68,12 +69,12 @@ class Dispatch:
             self.thought_s += time.monotonic() - self._thinks_since
             self._thinks_since = None
 
-    def heard(self) -> MessageAccumulator:
+    def heard(self) -> MessageAccumulator | StreamScan:
         """What has come of a streamed answer."""
         if self.accumulator is None:
-            self.accumulator = MessageAccumulator()
+            self.accumulator = accumulator = MessageAccumulator()
             for event in self.first:
-                self.accumulator.feed(event)
+                accumulator.feed(event)
         return self.accumulator
 
     @property

@@ -75,7 +75,7 @@ def disconnected(error: Exception) -> UpstreamError:
         f"The connection to Anthropic broke off in the middle of the answer: {scrubbed(str(error))}",
         status=502,
         type="server_error",
-        code="upstreamdisconnected",
+        code="upstream_disconnected",
     )
 
 
@@ -84,5 +84,5 @@ def cut_short() -> UpstreamError:
         "Anthropic's answer ended before it was complete.",
         status=502,
         type="server_error",
-        code="upstreamdisconnected",
+        code="upstream_disconnected",
     )

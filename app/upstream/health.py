@@ -92,6 +92,8 @@ class _Standing:
         if error.code in OF_THE_ACCOUNT:
             self.out = Out(OF_THE_ACCOUNT[error.code], now + ADMIN_PAUSE_S, bare(error))
         elif error.status == 429:
+            if error.upstream_status == 429 and not _names_a_limit(error):  # it is about that request
+                return
             if self.too_large and size >= self.too_large and now < self.too_large_until:
                 return
             until = now + _cool_down_s(error)
@@ -185,6 +187,10 @@ def bare(error: UpstreamError) -> UpstreamError:
         upstream={**error.upstream, "request_id": None} if error.upstream else None,
         upstream_status=error.upstream_status,
     )
+
+
+def _names_a_limit(error: UpstreamError) -> bool:
+    return any(name == "retry-after" or name.startswith("anthropic-ratelimit-") for name in error.headers)
 
 
 def _cool_down_s(error: UpstreamError) -> float:

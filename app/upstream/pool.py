@@ -23,11 +23,14 @@ log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
 NO_CONNECTION = "no_connection"
+_IN_VAIN = {"x-should-retry": "false"}
 SECOND_ATTEMPT_AFTER_S = 0.25, 0.75
 """Between these, on the only connection there is: what breaks at once is often whole again at once."""
 Target = tuple[Connection, str]
 """A connection, and the id that the model has there."""
 Failure = tuple[Connection, UpstreamError]
+Summary = Callable[[Sequence[Failure]], UpstreamError]
+"""What a client is told of the failures of all connections; of none when the time ran out."""
 OnAttempt = Callable[[Connection, str], None]
 """Told of each attempt how it went: `answered`, or a status."""
 
@@ -108,10 +111,11 @@ class Pool:
         client = self._clients.get(connection.id)
         return [] if client is None else client.health.outs(time.monotonic())
 
-    def plan(self, targets: Sequence[Target], size: int = 0) -> Plan:
+    def plan(self, targets: Sequence[Target], size: int = 0, summary: Summary | None = None) -> Plan:
         """Of `targets`, which stand in the order of preference, those that may be asked now: the healthy ones, then
         what failed lately, since what could be answered is not refused; of those at their limit one, now and then, if
-        there is nothing else. `size` is the request's, in bytes. Raises UpstreamError when none may."""
+        there is nothing else. `size` is the request's, in bytes. Raises UpstreamError, of `summary`'s or all_failed()'s
+        making, when none may."""
         now = time.monotonic()
         healthy: list[Connection] = []
         doubtful: list[tuple[bool, float, Connection]] = []
@@ -130,21 +134,27 @@ class Pool:
         found = found or [connection for connection, out in cooling if out.may_be_tried(size, now)][:1]
         left_out = [(connection, _for_now(out, now)) for connection, out in cooling if connection not in found]
         if not found:
-            raise all_failed(left_out)
+            raise (summary or all_failed)(left_out)
         return Plan(found[:MOST_ATTEMPTS], left_out)
 
-    def open(self, request: Request[T_co], plan: Plan, *, stream: bool, times: Times) -> T_co:
+    def open(
+        self, request: Request[T_co], plan: Plan, *, stream: bool, times: Times, summary: Summary | None = None
+    ) -> T_co:
         """The first answer to be had. The time that is left is shared by the connections where it is that of the first
-        event alone, with `stream`. Raises UpstreamError."""
+        event alone, with `stream`. Raises UpstreamError, of `summary`'s or all_failed()'s making when all failed."""
         failures: list[Failure] = []
         try:
-            return self._first_of(request, plan, failures, stream=stream, times=times)
+            answer = self._first_of(request, plan, failures, stream=stream, times=times)
+            if answer is None:
+                raise (summary or all_failed)([*failures, *plan.left_out] if failures else [])
+            return answer
         finally:
             failures.clear()  # else each error holds the frames that it came through, and they hold each error
 
     def _first_of(
         self, request: Request[T_co], plan: Plan, failures: list[Failure], *, stream: bool, times: Times
-    ) -> T_co:
+    ) -> T_co | None:
+        """None when all have failed."""
         waiting = list(plan.connections)
         may_ask_again = True
         while waiting and (left_s := times.ends_at - time.monotonic()) > 0:
@@ -176,7 +186,7 @@ class Pool:
                 self._on_attempt(connection, "answered")
                 request.answered(connection)
                 return answer
-        raise all_failed([*failures, *plan.left_out] if failures else [])
+        return None
 
 
 def candidates(snapshot: ConfigSnapshot) -> list[Connection]:
@@ -186,13 +196,14 @@ def candidates(snapshot: ConfigSnapshot) -> list[Connection]:
     enabled = [c for c in snapshot.connections if c.enable]
     if not enabled and snapshot.problems:
         raise ServiceUnavailable(
-            f"No Anthropic connection can be used. {' '.join(snapshot.problems)}", code=NO_CONNECTION
+            f"No Anthropic connection can be used. {' '.join(snapshot.problems)}", code=NO_CONNECTION, headers=_IN_VAIN
         )
     if not enabled:
         raise ServiceUnavailable(
             "No Anthropic connection is configured. Add a key on the admin page (/admin), or with POST /config/update "
             '{"ANTHROPIC_API_KEYS": ["sk-ant-…"]}.',
             code=NO_CONNECTION,
+            headers=_IN_VAIN,
         )
     return sorted(enabled, key=lambda c: (c.priority, -c.weight, c.index))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,9 +18,7 @@ from app.upstream.events import Event, EventParser, InvalidEvent
 from app.upstream.failures import cut_short, disconnected, json_object, json_value, not_understood, silent
 from app.upstream.health import Health, may_succeed_elsewhere
 from app.upstream.limits import KEEP_ALIVE_S, Limits
-from app.upstream.transport import Response
-
-_DRAINED_WITHIN_S = 0.2
+from app.upstream.transport import Response, drain
 
 
 class Reply:
@@ -129,13 +126,6 @@ class Reply:
         except InvalidEvent as error:
             raise not_understood(str(error)) from error
 
-    def _drain(self) -> None:
-        """The end of the transfer coding follows the last event at once; read, it leaves the connection usable."""
-        ends_at = time.monotonic() + _DRAINED_WITHIN_S
-        with suppress(httpx2.TransportError):
-            while (left_s := ends_at - time.monotonic()) > 0 and self._response.read_within(left_s):
-                pass
-
     def _told_error(self, value: Any) -> UpstreamError | None:
         """Of an error that relays send as JSON with the status 200."""
         is_error = isinstance(value, dict) and isinstance(value.get("error"), dict)
@@ -158,5 +148,5 @@ class Reply:
         """Ends the call upstream, in whatever state it is. May be called again."""
         if self._has_ended:
             self._has_ended = False
-            self._drain()
+            drain(self._response)
         self._response.close()

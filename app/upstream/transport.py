@@ -39,6 +39,7 @@ _SHARE = 0.1
 _CONNECTIONS_KEPT = 64
 _KEPT_S = 60.0
 _WRITTEN_AT_ONCE = 65536
+_DRAINED_WITHIN_S = 0.2
 _MOST_OF_AN_ANSWER = 64 * 1024 * 1024
 """Bytes, four times what the longest answers are with all that streams put around them."""
 _MOST_OF_AN_ERROR = 1024 * 1024
@@ -73,7 +74,7 @@ class Wire:
         self.was_used = False
         self.idle_since = 0.0
 
-    def send(self, head: bytes, body: bytes) -> None:
+    def send(self, head: bytes, body: bytes | bytearray) -> None:
         self._has_more = False
         if len(body) <= _WRITTEN_AT_ONCE:
             self._socket.sendall(head + body)
@@ -244,6 +245,14 @@ class Response:
             wire.close()
 
 
+def drain(response: Response) -> None:
+    """The end of the transfer coding follows the last event at once; read, it leaves the connection usable."""
+    ends_at = time.monotonic() + _DRAINED_WITHIN_S
+    with suppress(httpx2.TransportError):
+        while (left_s := ends_at - time.monotonic()) > 0 and response.read_within(left_s):
+            pass
+
+
 class WayOut:
     """How Anthropic is reached from here: the same certificate authorities and proxies for all connections."""
 
@@ -311,7 +320,9 @@ class Transport:
             raise httpx2.LocalProtocolError("a line of the request's head has a line break in it")
         return head
 
-    def send(self, head: bytes, body: bytes | None, *, connect_s: float | None, read_s: float | None) -> Response:
+    def send(
+        self, head: bytes, body: bytes | bytearray | None, *, connect_s: float | None, read_s: float | None
+    ) -> Response:
         """Raises httpx2.TransportError. Close what it answers."""
         head += b"\r\n" if body is None else b"Content-Length: %d\r\n\r\n" % len(body)
         wire = self._take() or self._connect(connect_s)
@@ -380,7 +391,9 @@ class _Stale(Exception):
     """A connection that was kept gave not one byte of an answer."""
 
 
-def _exchange(wire: Wire, head: bytes, body: bytes, timeout_s: float | None) -> tuple[ResponseDecoder, bytes]:
+def _exchange(
+    wire: Wire, head: bytes, body: bytes | bytearray, timeout_s: float | None
+) -> tuple[ResponseDecoder, bytes]:
     """Sends a request. Answers its decoder, when it has the head of the response, and what came of the body. Closes
     the wire when it raises."""
     sent_at = time.monotonic()

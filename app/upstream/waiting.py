@@ -37,7 +37,7 @@ class Stopping(ServiceUnavailable):
     def __init__(self) -> None:
         super().__init__(
             "The gateway is being restarted and could not wait for this answer any longer. Send the request again.",
-            headers={"retry-after": "1", "retry-after-ms": "1000"},
+            headers={"retry-after": "1", "retry-after-ms": "1000", "x-should-retry": "true"},
         )
 
 

@@ -12,9 +12,10 @@ import orjson
 import pytest
 
 from app.blueprints import chat_stream
+from app.blueprints.answer_stream import COMMENT
 from app.blueprints.booking import Booking
 from app.blueprints.chat_request import ChatRequest
-from app.blueprints.chat_stream import COMMENT, DONE, ChatStream
+from app.blueprints.chat_stream import DONE, ChatStream
 from app.errors import UpstreamError
 from app.storage.connections import Connection
 from app.translate.translation import ReplyContext, Translation

@@ -15,6 +15,7 @@ from flask import Flask
 from sqlalchemy import text
 
 from app.blueprints import chat_stream
+from app.blueprints.answer_stream import COMMENT
 from app.storage import database
 from app.upstream import pool
 from app.upstream.limits import KEEP_ALIVE_S
@@ -200,7 +201,7 @@ def test_a_client_that_leaves_after_any_event_pays_for_what_came_until_then(
         upstream.is_over.clear()
         answer = ask(app, stream=True)
         frames = answer.iter_encoded()
-        while next(frames) != chat_stream.COMMENT:  # then all before the ping was read
+        while next(frames) != COMMENT:  # then all before the ping was read
             pass
         answer.close()
         upstream.is_over.set()
