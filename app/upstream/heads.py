@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -19,7 +20,7 @@ from app.version import VERSION
 BETA_HEADER = "anthropic-beta"
 _KEPT = 64
 """Clients choose their beta features, so there may be many of a connection."""
-_SAID_BY_CLIENTS = ("accept", "user-agent", "anthropic-", "x-stainless-")
+_SAID_BY_CLIENTS = re.compile(r"accept|user-agent|anthropic-.*|x-stainless-.*")
 """Of a relayed request: what the SDK would say of itself."""
 _UNSAID = {
     "accept": "application/json",
@@ -66,7 +67,7 @@ class Heads:
         def standing(path: str, beta: bool) -> bytes:
             sdks = request("POST", path, (), (("beta", "true"),) if beta else (), _RELAYED_TIMEOUT_S)
             for name in [*sdks.headers]:
-                if name.startswith(_SAID_BY_CLIENTS) and name not in self._configured:
+                if _SAID_BY_CLIENTS.fullmatch(name) and name not in self._configured:
                     del sdks.headers[name]
             return transport.head(sdks)
 

@@ -82,6 +82,7 @@ def raw_upstream() -> Iterator[RawUpstream]:
         with suppress(OSError):
             while True:
                 connection, _ = listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 open_sockets.append(connection)
                 threading.Thread(target=serve, args=(connection,), daemon=True).start()
 

@@ -92,7 +92,8 @@ def test_a_doubled_model_is_refused_and_other_doubled_names_only_where_a_list_mu
 
 
 def test_nested_models_are_no_second_one() -> None:
-    raw = b'{"messages":[{"content":"\\"model\\":\\"x\\""}],"tools":[{"model":"b"}],"fallbacks":[{"model":"c"}],"model":"a"}'
+    said = b'{"messages":[{"content":"\\"model\\":\\"x\\""}],'
+    raw = said + b'"tools":[{"model":"b"}],"fallbacks":[{"model":"c"}],"model":"a"}'
     check_names(raw, orjson.loads, all_of_them=True)
     assert with_model(raw, "a", "z", orjson.loads) == raw.removesuffix(b'"a"}') + b'"z"}'
 
