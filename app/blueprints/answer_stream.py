@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from flask import Response
@@ -55,10 +56,9 @@ class AnswerStream(ABC, Generic[T]):
     def frames(self) -> Iterator[bytes]:
         try:
             while self._opened is None:
-                try:
+                yield COMMENT  # the first takes the head with it
+                with suppress(TimeoutError):
                     self._opened = self._opening.result(self._watch, KEEP_ALIVE_S)
-                except TimeoutError:
-                    yield COMMENT
             yield from self._answer(self._opened)
         except GatewayError as error:
             yield self._error(error)

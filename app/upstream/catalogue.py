@@ -180,12 +180,12 @@ class Catalogue:
     ) -> list[dict[str, Any]]:
         """Merged entries for to_model_object, newest first; the first connection that has an id wins.
 
-        With `waits` it waits up to two seconds for an upstream that was never asked. Stale or overlay entries stand in
-        for one that does not answer.
+        It waits up to two seconds for upstreams that have not answered yet, without `waits` for those alone that were
+        never asked. Stale or overlay entries stand in for one that does not answer.
         """
         merged: dict[str, dict[str, Any]] = {}
         connections = candidates(snapshot)
-        self._await_first_answers(connections, FIRST_FETCH_WAIT_S if waits else 0.0)
+        self._await_first_answers(connections, again=waits)
         for connection in connections:
             for entry in self._entries_of(connection):
                 merged.setdefault(entry["id"], entry)
@@ -259,14 +259,17 @@ class Catalogue:
             return
         learned.fetching = gevent.spawn(self._fetch, connection, learned)
 
-    def _await_first_answers(self, connections: Sequence[Connection], seconds: float = FIRST_FETCH_WAIT_S) -> None:
+    def _await_first_answers(self, connections: Sequence[Connection], *, again: bool = True) -> None:
         waited_for = []
         for connection in connections:
             learned = self._state(connection)
+            was_asked = learned.fetching is not None or learned.retry_at > 0
             self._refresh_if_old(connection, learned)
-            if not learned.fetched_at and learned.fetching is not None and not connection.model_ids:
+            if learned.fetched_at or learned.fetching is None or connection.model_ids:
+                continue
+            if again or not was_asked:
                 waited_for.append(learned.fetching)
-        gevent.joinall(waited_for, timeout=seconds)
+        gevent.joinall(waited_for, timeout=FIRST_FETCH_WAIT_S)
 
     def _fetch(self, connection: Connection, learned: _Learned) -> None:
         learned.retry_at = time.monotonic() + RETRY_S

@@ -142,8 +142,11 @@ class Relayed:
             yield whole
             if self.is_complete or self.error is not None:
                 return
+            left_s = heard_at + self._limits.idle_s - time.monotonic()
+            if left_s <= 0:
+                raise silent(self._limits.idle_s)
             try:
-                data = self._response.read_within(min(KEEP_ALIVE_S, self._limits.idle_s))
+                data = self._response.read_within(min(KEEP_ALIVE_S, left_s))
             except httpx2.TransportError as error:
                 raise disconnected(error) from error
             whole = b""
@@ -153,8 +156,6 @@ class Relayed:
                 heard_at = time.monotonic()
                 whole = self._whole_events(data)
                 self._take(whole)
-            elif time.monotonic() - heard_at > self._limits.idle_s:
-                raise silent(self._limits.idle_s)
 
     @property
     def is_complete(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,8 +101,12 @@ class SlowOpening(Task[list[Answer]]):
 
 
 def stream_of(outcome: Reply | UpstreamError, *, waits: int = 0) -> ChatStream:
-    result = answer_of(outcome) if isinstance(outcome, Reply) else outcome
-    return ChatStream(SlowOpening(result, waits), None, ClientWatch({}), NoBooks(), lambda answers: None)
+    """As the view makes it: the first of the `waits` was its own."""
+    opening, watch = SlowOpening(answer_of(outcome) if isinstance(outcome, Reply) else outcome, waits), ClientWatch({})
+    answers = None
+    with suppress(TimeoutError):
+        answers = opening.result(watch, None)
+    return ChatStream(opening, answers, watch, NoBooks(), lambda answers: None)
 
 
 def test_comments_fill_the_time_until_the_answer_begins() -> None:

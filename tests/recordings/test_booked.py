@@ -96,13 +96,14 @@ def test_a_recorded_answer_is_the_same_row_whole_and_streamed(running: Gateway, 
     assert wrong == []
 
 
-def used(recording: Recording) -> dict[str, int] | None:
-    """By what was recorded; None where it is the sum of what several models did, and not told as one."""
+def used(recording: Recording, *, goes_on: bool = True) -> dict[str, int] | None:
+    """By what was recorded; None where it is the sum of what several models did, and not told as one. Where it
+    `goes_on` what paused is asked for again, and answered alike."""
     answer = of_stream(recording.body) if recording.is_stream else of_json(recording.body)
     usage = answer.usage
     if usage.get("iterations"):
         return None
-    times = expected(answer).usage["completion"] // max(usage["output_tokens"], 1)
+    times = expected(answer).usage["completion"] // max(usage["output_tokens"], 1) if goes_on else 1
     written = usage.get("cache_creation_input_tokens") or 0
     long = (usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0
     counts = {

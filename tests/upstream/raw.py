@@ -29,13 +29,13 @@ class Asked:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
-    def respond(self, body: bytes, status: int = 200, kind: str = "application/json", **headers: str) -> None:
+    def respond(self, body: bytes, status: int = 200, kind: str = "application/json", **headers: Any) -> None:
         """Whole, with its length."""
         told = {"content-type": kind, "content-length": str(len(body)), **headers}
         lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in told.items())
         self.send(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + body)
 
-    def begin(self, kind: str = "text/event-stream", **headers: str) -> None:
+    def begin(self, kind: str = "text/event-stream", **headers: Any) -> None:
         """The head of a chunked answer; then chunk() and end()."""
         told = {"content-type": kind, "transfer-encoding": "chunked", **headers}
         lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in told.items())

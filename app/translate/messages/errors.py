@@ -52,7 +52,7 @@ def to_anthropic_error(error: GatewayError, request_id: str) -> tuple[int, dict[
     if code is not None or status == 400:
         told["details"] = {"error_code": _ANTHROPICS_CODES.get(str(code), f"gateway_{code or 'bad_request'}")}
     headers = {name: value for name, value in error.headers.items() if name in _HEADERS}
-    if error.code == _OUR_CREDENTIAL:
+    if error.code == _OUR_CREDENTIAL or status in (401, 403):  # agents ask ten times with a key that was refused
         headers["x-should-retry"] = "false"
     headers["request-id"] = request_id
     return status, headers, {"type": "error", "error": told, "request_id": request_id}

@@ -89,7 +89,7 @@ class StreamScan:
                 self.message.update({name: value for name, value in event["delta"].items() if value is not None})
                 merge_usage(self.message["usage"], event.get("usage"))
             case "message_stop":
-                self.is_complete = bool(self.message)
+                self.is_complete = bool(self.message) and self.error is None
             case "error":
                 self.error = event
 
