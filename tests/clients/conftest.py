@@ -5,6 +5,7 @@ Clients of OpenAI's API talk to the gateway, those of Anthropic's to each door o
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -151,6 +152,15 @@ def messages_door(request: pytest.FixtureRequest, simulator: str) -> Iterator[Me
     yield door
     door.mend()
 
+
+THREADED = pytest.param(
+    None,
+    id="threaded",
+    marks=pytest.mark.xfail(
+        importlib.util.find_spec("app.simulator.threads") is None, reason="the simulator keeps no message threads"
+    ),
+)
+"""What the tool loops of Anthropic's SDKs do unless told otherwise: the second request holds no history."""
 
 NodeRunner = Callable[..., Any]
 

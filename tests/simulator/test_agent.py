@@ -78,7 +78,9 @@ def test_a_name_that_leads_elsewhere_is_not_taken(name: str) -> None:
 
 
 def test_without_a_tool_that_writes_nothing_is_called() -> None:
-    assert writing_call([READ, EDIT], SAID, "") is None
+    search = tool("Search", ["path", "text"], path=TEXT, text=TEXT)
+    ask = tool("Ask", ["command"], command=TEXT)
+    assert writing_call([READ, EDIT, search, ask], SAID, "") is None
 
 
 def events_for(model: str, *messages: dict[str, Any], **body: Any) -> dict[str, Any]:
