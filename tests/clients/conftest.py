@@ -109,6 +109,8 @@ class MessagesDoor:
     url: str
     key: str
     simulator: str
+    paced: str = ""
+    """What stands before a model's name where the answer is to come piece by piece."""
 
     def journal(self) -> list[dict[str, Any]]:
         """The simulator's requests since the test began, once each of them has ended."""

@@ -74,8 +74,8 @@ def test_errors_have_their_status_and_say_what_is_wrong(ai: NodeRunner, model: s
     assert error["message"]
 
 
-def test_an_answer_that_breaks_off_is_an_error_and_not_a_stop(ai: NodeRunner) -> None:
-    parts = ai("stream", model="sim-error-midstream-6:gap_ms=20", prompt=QUESTION)
+def test_an_answer_that_breaks_off_is_an_error_and_not_a_stop(ai: NodeRunner, messages_door: MessagesDoor) -> None:
+    parts = ai("stream", model=f"{messages_door.paced}sim-error-midstream-6:gap_ms=20", prompt=QUESTION)
     assert joined(parts).startswith("w0 w1")
     assert "verload" in str([part["error"] for part in parts if part["type"] == "error"])
     assert "stop" not in [part.get("finishReason") for part in parts]

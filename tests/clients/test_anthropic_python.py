@@ -97,13 +97,13 @@ def test_tokens_are_counted(client: Anthropic) -> None:
     assert 0 < few < more
 
 
-def test_models_are_listed_page_by_page(client: Anthropic, messages_door: MessagesDoor) -> None:
-    ids = [model.id for model in client.models.list(limit=5)]
-    pages = [entry for entry in messages_door.journal() if entry["path"] == "/v1/models"]
+def test_models_are_listed_page_by_page(client: Anthropic) -> None:
+    pages = [[model.id for model in page.data] for page in client.models.list(limit=5).iter_pages()]
+    ids = [model for page in pages for model in page]
     assert len(ids) == len(set(ids)) > 10
+    assert {len(page) for page in pages[:-1]} == {5}
     assert "claude-opus-5-5" in ids
     assert client.models.retrieve("claude-opus-5-5").max_input_tokens == 1_000_000
-    assert len(pages) > 2
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,13 @@ def test_a_key_may_be_a_bearer_token(messages_door: MessagesDoor) -> None:
         assert whole(client, model="sim-text:tokens=1", max_tokens=100, messages=ASKED).content[0].text == "w0"
 
 
-def test_an_answer_that_breaks_off_is_an_error(client: Anthropic) -> None:
-    with pytest.raises(anthropic.APIStatusError) as caught:
-        streamed(client, model="sim-error-midstream-6", max_tokens=100, messages=ASKED)
+def test_an_answer_that_breaks_off_is_an_error(client: Anthropic, messages_door: MessagesDoor) -> None:
+    model = f"{messages_door.paced}sim-error-midstream-6:gap_ms=20"
+    with client.messages.stream(model=model, max_tokens=100, messages=ASKED) as stream:
+        pieces: list[str] = []
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            pieces.extend(stream.text_stream)
+    assert "".join(pieces).startswith("w0 w1")
     assert caught.value.type == "overloaded_error"
 
 

@@ -164,14 +164,12 @@ def test_the_context_is_counted(claude: ClaudeCode, messages_door: MessagesDoor)
     assert len(counts) > 10
 
 
-def test_models_are_asked_for_when_that_is_switched_on(claude: ClaudeCode, messages_door: MessagesDoor) -> None:
+def test_models_are_asked_for_when_that_is_switched_on(claude: ClaudeCode) -> None:
     claude.run(
         "Say hello.",
         without=("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",),
         CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY="1",
     )
-    (entry,) = [entry for entry in messages_door.journal() if entry["method"] == "GET"]
-    assert (entry["path"], entry["query"], entry["status"]) == ("/v1/models", {"limit": "1000"}, 200)
     assert MODEL in (claude.folder / "config" / "cache" / "gateway-models.json").read_text()
     assert set(claude.asked_elsewhere) <= {"CONNECT api.anthropic.com:443"}
     claude.asked_elsewhere.clear()

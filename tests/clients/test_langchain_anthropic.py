@@ -102,5 +102,5 @@ def test_errors_are_those_of_the_sdk_below(messages_door: MessagesDoor) -> None:
     with pytest.raises(anthropic.RateLimitError):
         chat(messages_door, "sim-error-429").invoke(QUESTION)
     with pytest.raises(anthropic.APIStatusError) as caught:
-        list(chat(messages_door, "sim-error-midstream-6").stream(QUESTION))
+        list(chat(messages_door, f"{messages_door.paced}sim-error-midstream-6:gap_ms=20").stream(QUESTION))
     assert caught.value.type == "overloaded_error"
