@@ -51,7 +51,9 @@ def test_readme_names_every_route_of_the_api(app: Flask) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("document", ["README.md", "SECURITY.md", "docs/deploy.md", "docs/threat-model.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "SECURITY.md", "docs/clients.md", "docs/deploy.md", "docs/threat-model.md"]
+)
 def test_links_lead_somewhere(document: str) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / document).read_text()):
         assert (ROOT / document).parent.joinpath(target).exists(), target

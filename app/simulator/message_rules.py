@@ -58,7 +58,7 @@ def _message(message: Any, path: str, is_last: bool, context: Context) -> None:
     obj(message, path)
     fields(message, path, {"role": one_of("user", "assistant", "system")}, {}, also=("content", "output_config"))
     if "output_config" in message:
-        context.need_beta("mid-conversation-output-config-", f"{path}.output_config")
+        context.need_beta(("mid-conversation-output-config-", "per-turn-control-"), f"{path}.output_config")
     if "content" not in message:
         fail(f"{path}.content", "Field required")
     role, content = message["role"], message["content"]

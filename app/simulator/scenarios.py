@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+from app.simulator import agent
 from app.simulator.events import (
     PING,
     Block,
@@ -335,6 +336,8 @@ def by_content(ask: Ask) -> Reply:
     gap_ms = CLAUDE_GAP_MS
     thinking = thought(ask, display(ask))
     if not tool_results(ask.body):
+        if agent.MARK in last_user_text(ask.body):
+            return as_agent(ask, thinking)
         if wanted := wanted_tool(ask):
             return paced(ask, message(ask, [*thinking, tool_use(ask, wanted)], "tool_use"), gap_ms=gap_ms)
         if wants_search(ask):
@@ -787,6 +790,32 @@ def _interleaved(ask: Ask) -> Reply:
 def _redacted(ask: Ask) -> Reply:
     """Thinking that is redacted, then as sim-thinking."""
     return with_thinking(ask, [{"type": "redacted_thinking", "data": redacted_data(binding(ask))}])
+
+
+def as_agent(ask: Ask, thinking: list[Block]) -> Reply:
+    """A call that writes a file with whatever tool the client has for that; text once it is written."""
+    if tool_results(ask.body):
+        return say(ask, *thinking, text(f"I am done. {describe_results(ask.body)}"))
+    told = " ".join(part["text"] for part in _told(ask.body))
+    call = agent.writing_call(client_tools(ask.body), last_user_text(ask.body), told)
+    if call is None:
+        return say(ask, *thinking, text("There is no tool here that writes a file or runs a command."))
+    block = {**tool_use(ask, call[0]), "input": call[1]}
+    return say(ask, *thinking, text("I will write that."), block, stop_reason="tool_use")
+
+
+def _told(body: dict[str, Any]) -> Iterator[Block]:
+    """What the client itself says: system prompt and system messages."""
+    yield from blocks_of(body.get("system") or ())
+    for turn in turns_of(body):
+        if turn["role"] == "system":
+            yield from turn["content"]
+
+
+@scenario(agent.MARK)
+def _agent(ask: Ask) -> Reply:
+    """Signed thinking and a call that writes a file or runs a command; then text that it is done."""
+    return as_agent(ask, thought(ask, display(ask) or "summarized"))
 
 
 # ---------------------------------------------------------------------------------------------- scenarios: failures

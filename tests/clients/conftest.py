@@ -1,11 +1,15 @@
-"""The gateway that client programs talk to, what the simulator received of them, and Node for the JavaScript ones."""
+"""What client programs talk to, what the simulator received of them, and Node for the JavaScript ones.
+
+Clients of OpenAI's API talk to the gateway, those of Anthropic's to each door of `MESSAGES_DOORS`.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +95,83 @@ def replayed_thinking(body: dict[str, Any]) -> list[dict[str, Any]]:
                 continue
             bound = check(block["thinking"], block["signature"])
             assert bound is not None, "the signature is not that of the text"
-            assert bound.prefix in ("", prefix_digest(body, body["messages"][:place])), "another conversation"
+            before = body["messages"][:place]
+            prefixes = [prefix_digest(seen, before) for seen in (body, without_attribution(body))]
+            assert bound.prefix in ("", *prefixes), "another conversation"
             found.append(block)
     return found
 
+
+@dataclass
+class MessagesDoor:
+    """Where a client of Anthropic's own API is pointed to, and what came of it at the simulator behind that."""
+
+    url: str
+    key: str
+    simulator: str
+    paced: str = ""
+    """What stands before a model's name where the answer is to come piece by piece."""
+
+    def journal(self) -> list[dict[str, Any]]:
+        """The simulator's requests since the test began, once each of them has ended."""
+
+        def ended() -> list[dict[str, Any]] | None:
+            entries: list[dict[str, Any]] = requests.get(f"{self.simulator}/_sim/requests", timeout=5).json()[
+                "requests"
+            ]
+            return entries if all(entry["ended"] for entry in entries) else None
+
+        found: list[dict[str, Any]] = wait_for(lambda: (entries := ended()) is not None and [entries])[0]
+        return found
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Those that asked for an answer."""
+        return [entry for entry in self.journal() if (entry["method"], entry["path"]) == ("POST", "/v1/messages")]
+
+    def forget(self) -> None:
+        requests.delete(f"{self.simulator}/_sim/requests", timeout=5).raise_for_status()
+
+    def fail_next(self, times: int, **fault: Any) -> None:
+        """Has the simulator fail as many requests: see app/simulator/faults.py."""
+        self._order({"key": "*", "fault": fault, "times": times})
+
+    def mend(self) -> None:
+        self._order({"key": "*", "fault": None})
+
+    def _order(self, order: dict[str, Any]) -> None:
+        requests.post(f"{self.simulator}/_sim/faults", json=order, timeout=5).raise_for_status()
+
+
+MESSAGES_DOORS: dict[str, Callable[[pytest.FixtureRequest, str], MessagesDoor]] = {
+    "simulator": lambda _request, simulator: MessagesDoor(simulator, "sk-ant-test-of-a-client", simulator),
+}
+"""By name, what makes a door of the test's request and the simulator's URL."""
+
+
+@pytest.fixture(params=MESSAGES_DOORS)
+def messages_door(request: pytest.FixtureRequest, simulator: str) -> Iterator[MessagesDoor]:
+    """Every test that asks for this runs at each door."""
+    door = MESSAGES_DOORS[request.param](request, simulator)
+    door.forget()
+    yield door
+    door.mend()
+
+
+def without_attribution(body: dict[str, Any]) -> dict[str, Any]:
+    """The same without Claude Code's line for the bill, which the API takes off the head of the system prompt."""
+    system = body.get("system") or []
+    is_first = isinstance(system, list) and system and system[0]["text"].startswith("x-anthropic-billing-header:")
+    return {**body, "system": system[1:]} if is_first else body
+
+
+THREADED = pytest.param(
+    None,
+    id="threaded",
+    marks=pytest.mark.xfail(
+        importlib.util.find_spec("app.simulator.threads") is None, reason="the simulator keeps no message threads"
+    ),
+)
+"""What the tool loops of Anthropic's SDKs do unless told otherwise: the second request holds no history."""
 
 NodeRunner = Callable[..., Any]
 
@@ -103,33 +180,43 @@ NodeRunner = Callable[..., Any]
 def node_program() -> str:
     """Node's path, once the packages are there too."""
     program = needs("node", install="nodejs npm")
-    _need_packages()
+    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]
+    need_packages({name: f"{name}/package.json" for name in wanted})
     return program
 
 
 @pytest.fixture
 def node(node_program: str, running: Gateway) -> NodeRunner:
     """Runs a script of this folder with the gateway's address and the given values; what it says, as JSON."""
-
-    def run(script: str, **values: Any) -> Any:
-        given = {"baseURL": f"{running.url}/v1", "apiKey": CLIENT_KEY, **values}
-        done = subprocess.run(
-            [node_program, str(HERE / script)],
-            input=json.dumps(given),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            env={"PATH": os.environ["PATH"]},
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return run
+    return lambda script, **values: run_node(
+        node_program, script, {"baseURL": f"{running.url}/v1", "apiKey": CLIENT_KEY, **values}
+    )
 
 
-def _need_packages() -> None:
-    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]
-    missing = [name for name in wanted if not (HERE / "node_modules" / name / "package.json").exists()]
+@pytest.fixture
+def node_at_door(node_program: str, messages_door: MessagesDoor) -> NodeRunner:
+    """The same with the door's address, which has no /v1."""
+    return lambda script, **values: run_node(
+        node_program, script, {"baseURL": messages_door.url, "apiKey": messages_door.key, **values}
+    )
+
+
+def run_node(program: str, script: str, given: dict[str, Any]) -> Any:
+    done = subprocess.run(
+        [program, str(HERE / script)],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def need_packages(wanted: dict[str, str]) -> None:
+    """Without a file of each npm package the test is skipped by name, or fails under CI=true."""
+    missing = [name for name, file in wanted.items() if not (HERE / "node_modules" / file).exists()]
     if not missing:
         return
     message = f"{', '.join(missing)} missing in tests/clients; install with: {INSTALL_PACKAGES}"

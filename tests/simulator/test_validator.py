@@ -103,6 +103,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown speed": ({"speed": "slow"}, "speed: Input should be 'standard' or 'fast'"),
     "fast on a slow model": ({"model": FABLE_5, "speed": "fast"}, 'speed: "fast" is not supported on this model'),
     "fast without its beta": ({"model": OPUS_5, "speed": "fast"}, "speed: Extra inputs are not permitted"),
+    "effort of a system message without its beta": (
+        {"messages": [user("Hi"), {**system("Be brief."), "output_config": {"effort": "low"}}]},
+        "messages.1.output_config: Extra inputs are not permitted",
+    ),
     "context management without its beta": (
         {"context_management": {"edits": []}},
         "context_management: Extra inputs are not permitted",
@@ -554,6 +558,14 @@ TAKEN: dict[str, dict[str, Any]] = {
         "messages": [user(document(type="file", file_id="file_1"))],
     },
     "fast with its beta": {"model": OPUS_5, "betas": "a, fast-mode-2026-02-01", "speed": "fast"},
+    "effort of a system message with its beta": {
+        "betas": "mid-conversation-output-config-2026-07-01",
+        "messages": [user("Hi"), {**system("Be brief."), "output_config": {"effort": "low"}}],
+    },
+    "effort of a system message with the beta that Claude Code sends": {
+        "betas": "per-turn-control-2026-07-01",
+        "messages": [user("Hi"), {**system("Be brief."), "output_config": {"effort": "low"}}],
+    },
     "fast where no beta is needed": {"speed": "fast"},
     "no output at all": {"max_tokens": 0},
     "container, geography, diagnostics": {

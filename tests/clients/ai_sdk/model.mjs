@@ -1,16 +1,17 @@
+import { createAnthropic } from '@ai-sdk/anthropic';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { tool } from 'ai';
 import { z } from 'zod';
 
 import { given } from '../case.mjs';
 
-const provider = createOpenAICompatible({
-  name: 'dragoman',
-  baseURL: given.baseURL,
-  apiKey: given.apiKey,
-  includeUsage: true,
-  supportsStructuredOutputs: true,
-});
+globalThis.AI_SDK_LOG_WARNINGS = false; // they would stand in what the case says: a model that it has not heard of
+
+const { baseURL, apiKey } = given;
+const provider =
+  given.provider === 'anthropic'
+    ? createAnthropic({ baseURL: `${baseURL}/v1`, apiKey })
+    : createOpenAICompatible({ name: 'dragoman', baseURL, apiKey, includeUsage: true, supportsStructuredOutputs: true });
 
 export const model = provider(given.model);
 

@@ -1,0 +1,4 @@
+import { given, say } from '../case.mjs';
+import { client } from './client.mjs';
+
+say(await client.messages.create(given.asked));
