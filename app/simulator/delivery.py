@@ -8,6 +8,7 @@ import orjson
 
 from app.simulator import http
 from app.simulator.connection import Connection
+from app.simulator.encodings import GzipStream, gzipped
 from app.simulator.events import PING, Event, accumulate, frame
 from app.simulator.faults import Fault
 from app.simulator.refusal import TYPE_OF_STATUS, Refusal
@@ -27,20 +28,31 @@ class Delivery:
     connection: Connection
     headers: dict[str, str]
     fault: Fault | None = None
+    takes_gzip: bool = False
+    """Whether the client does. Only JSON is compressed for it, as by the edge of the real API."""
 
     async def send(self, reply: Reply, stream: bool) -> bool:
         """The reply as events, or as one JSON message."""
-        if self.fault and self.fault.ending:
-            reply.ending = self.fault.ending
+        if self.fault:
+            self.fault.alter(reply)
+        self.headers = {**reply.headers, **self.headers}
         await pause(reply.headers_delay_ms)
         if reply.ending and reply.ending.kind == "reset":
             self.connection.transport.abort()
             return True
         if reply.raw:
             status, content_type, body = reply.raw
-            self.connection.respond(status, {**self.headers, "content-type": content_type}, body)
+            self._respond(status, content_type, body, reply.gzip)
             return False
+        if reply.as_stream is not None:
+            stream = reply.as_stream
         return await (self._stream(reply) if stream else self._whole(reply))
+
+    def _respond(self, status: int, content_type: str, body: bytes, gzip: bool) -> None:
+        headers = {**self.headers, "content-type": content_type}
+        if gzip or self.takes_gzip:
+            body, headers = gzipped(body), {**headers, "content-encoding": "gzip"}
+        self.connection.respond(status, headers, body)
 
     def replay(self, recording: Recording) -> None:
         """A recorded answer: its bytes, its status, its headers of interest."""
@@ -56,7 +68,8 @@ class Delivery:
     async def _stream(self, reply: Reply) -> bool:
         """Frame after frame, a delta every `gap_ms` by the clock (not by the sum of the sleeps)."""
         connection = self.connection
-        connection.start_stream(200, {**STREAM_HEADERS, **self.headers})
+        wire = Wire(reply)
+        connection.start_stream(200, {**STREAM_HEADERS, **self.headers, **wire.headers})
         await pause(reply.ttft_ms)
         loop = asyncio.get_running_loop()
         due = loop.time()
@@ -64,14 +77,16 @@ class Delivery:
         held_bytes = 0
         for at, event in enumerate(reply.events):
             if reply.ending and reply.ending.after == at:
+                if reply.ending.kind == "eof_inside":
+                    held.append(wire.half(event))
                 break
             if reply.gap_ms and event["type"] == "content_block_delta":
                 connection.transport.write(b"".join(held))
                 held.clear()
                 due += reply.gap_ms / 1000
-                await asyncio.sleep(due - loop.time())
+                await self._wait(due, reply.ping_ms, wire)
                 await connection.drain()
-            data = b"".join(map(http.chunk, torn(frame(event)))) if reply.torn else http.chunk(frame(event))
+            data = wire.event(event)
             held.append(data)
             held_bytes += len(data)
             if held_bytes > FLUSH_BYTES:
@@ -80,28 +95,37 @@ class Delivery:
                 held_bytes = 0
                 await connection.drain()
         if reply.ending is None:
-            connection.transport.write(b"".join(held) + http.LAST_CHUNK)
+            connection.transport.write(b"".join(held) + wire.end())
             return False
         connection.transport.write(b"".join(held))
-        await self._break_off(reply.ending, streaming=True)
+        await self._break_off(reply.ending, wire)
         return True
 
-    async def _break_off(self, ending: Ending, streaming: bool) -> None:
+    async def _wait(self, due: float, ping_ms: float, wire: "Wire") -> None:
+        """Until `due`, with a ping every `ping_ms` before."""
+        loop = asyncio.get_running_loop()
+        while ping_ms and due - loop.time() > ping_ms / 1000:
+            await pause(ping_ms)
+            self.connection.transport.write(wire.event(PING))
+        await asyncio.sleep(due - loop.time())
+
+    async def _break_off(self, ending: Ending, wire: "Wire | None") -> None:
+        """`wire` is the stream's; there is none for an answer in JSON."""
         transport = self.connection.transport
         match ending.kind:
             case "cut":
                 await asyncio.sleep(0.02)  # an abort throws away what the kernel has not taken yet
                 transport.abort()
-            case "eof" if streaming:
-                transport.write(http.LAST_CHUNK)
-            case "eof":
+            case "eof" | "eof_inside" if wire:
+                transport.write(wire.end())
+            case "eof" | "eof_inside":
                 transport.close()
             case "half_close" if transport.can_write_eof():  # which TLS cannot
                 transport.write_eof()
                 await forever()
-            case "pings" if streaming:
+            case "pings" if wire:
                 while True:
-                    transport.write(http.chunk(frame(PING)))
+                    transport.write(wire.event(PING))
                     await asyncio.sleep(PING_EVERY_S)
             case _:
                 await forever()
@@ -118,13 +142,45 @@ class Delivery:
         if any(event["type"] == "garbage" for event in events):
             body = body[: len(body) // 2]
         if reply.ending is None:
-            self.connection.respond(200, self.headers, body)
+            self._respond(200, "application/json", body, reply.gzip)
             return False
         if reply.ending.kind not in ("stall", "pings"):
             headers = {"content-type": "application/json", **self.headers, "content-length": str(len(body))}
             self.connection.transport.write(http.head(200, headers) + body[: len(body) // 2])
-        await self._break_off(reply.ending, streaming=False)
+        await self._break_off(reply.ending, None)
         return True
+
+
+class Wire:
+    """The events of one stream as the bytes of its chunks."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.crlf, self.tight, self.torn = reply.crlf, reply.tight, reply.torn
+        self.packer = GzipStream() if reply.gzip else None
+        self.headers = {"content-encoding": "gzip"} if reply.gzip else {}
+
+    def event(self, event: Event) -> bytes:
+        return self._chunks(self._framed(event))
+
+    def half(self, event: Event) -> bytes:
+        """The first half of the event."""
+        data = self._framed(event)
+        return self._chunks(data[: len(data) // 2])
+
+    def end(self) -> bytes:
+        """What ends the body."""
+        return (http.chunk(self.packer.end()) if self.packer else b"") + http.LAST_CHUNK
+
+    def _framed(self, event: Event) -> bytes:
+        data = frame(event)
+        if self.tight:  # as text JSON holds no line end, so these are the names of fields
+            data = data.replace(b"event: ", b"event:", 1).replace(b"\ndata: ", b"\ndata:", 1)
+        return data.replace(b"\n", b"\r\n") if self.crlf else data
+
+    def _chunks(self, data: bytes) -> bytes:
+        if self.packer:
+            data = self.packer.piece(data)
+        return b"".join(map(http.chunk, torn(data))) if self.torn else http.chunk(data)
 
 
 async def pause(milliseconds: float) -> None:

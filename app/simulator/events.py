@@ -130,6 +130,8 @@ def accumulate(events: Iterable[Event]) -> dict[str, Any]:
                 _add_delta(message["content"][event["index"]], event["delta"], partial_json, event["index"])
             case "message_delta":
                 message.update(event["delta"])
+                if "context_management" in event:
+                    message["context_management"] = event["context_management"]
                 message["usage"] = {**message["usage"], **event["usage"]}
     for index, text in partial_json.items():
         message["content"][index]["input"] = _parsed(text)

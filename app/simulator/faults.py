@@ -2,30 +2,62 @@
 
 {"status": 429, "retry_after": 30}                 an error in the API's words
 {"status": 400, "message": "prompt is too long"}   an error in the words of the test
-{"cut_after": 4}, {"stall": true}, {"reset": true}, {"delay_s": 1}
+{"status": 402, "error_code": "…", "type": "…"}    its details.error_code and its type
+{"status": 429, "bare": true}                      without the headers that say when to ask again
+{"status": 502, "html": true}                      a page of the edge instead of JSON
+{"cut_after": 4}, {"eof_inside": 4}, {"stall": true}, {"reset": true}, {"delay_s": 1}
+{"headers": {"retry-after": "30", "cf-ray": null}} laid over the answer's headers, whatever it is; null takes one off
+{"gzip": true}                                     compressed, whatever was asked for
+{"crlf": true}, {"tight": true}, {"ping_ms": 500}  as the parameters of scenarios of these names
+
+They hit `POST /v1/messages`; with "path" (say "/v1/messages/count_tokens") another one.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from app.simulator.refusal import Refusal
-from app.simulator.scenarios import LOW_CREDIT, Ending, refuse
+from app.simulator.scenarios import LOW_CREDIT, Ending, Reply, edge_page, error_message
 
 ANY_KEY = "*"
-FIELDS = frozenset({"status", "message", "retry_after", "cut_after", "stall", "delay_s", "reset"})
+MESSAGES = "/v1/messages"
+FIELDS = frozenset(
+    [
+        *("status", "message", "retry_after", "error_code", "type", "bare", "html", "headers", "path"),
+        *("cut_after", "eof_inside", "stall", "delay_s", "reset", "gzip", "crlf", "tight", "ping_ms"),
+    ]
+)
 
 
 @dataclass(slots=True)
 class Fault:
-    """What happens to requests with a key: a delay, then an error status, or an early end."""
+    """What happens to requests with a key: a delay, then an error status, or an early end, or other bytes."""
 
     delay_s: float = 0.0
     status: int | None = None
     message: str | None = None
     retry_after: int | None = None
+    error_code: str | None = None
+    type: str | None = None
+    bare: bool = False
+    html: bool = False
     ending: Ending | None = None
+    headers: dict[str, str | None] = field(default_factory=dict)
+    gzip: bool = False
+    crlf: bool = False
+    tight: bool = False
+    ping_ms: float = 0
+    path: str = MESSAGES
     times: int | None = None
     """How many requests are still to be hit; None: all."""
+
+    def alter(self, reply: Reply) -> None:
+        """Makes the reply end or look as ordered."""
+        reply.ending = self.ending or reply.ending
+        reply.gzip = self.gzip or reply.gzip
+        reply.crlf = self.crlf or reply.crlf
+        reply.tight = self.tight or reply.tight
+        reply.ping_ms = self.ping_ms or reply.ping_ms
 
 
 def parse(fault: dict[str, Any], times: int | None) -> Fault:
@@ -41,12 +73,24 @@ def parse(fault: dict[str, Any], times: int | None) -> Fault:
         ending = Ending("stall", 0)
     elif "cut_after" in fault:
         ending = Ending("cut", int(fault["cut_after"]))
+    elif "eof_inside" in fault:
+        ending = Ending("eof_inside", int(fault["eof_inside"]))
     return Fault(
         delay_s=float(fault.get("delay_s", 0)),
         status=fault.get("status"),
         message=fault.get("message"),
         retry_after=fault.get("retry_after"),
+        error_code=fault.get("error_code"),
+        type=fault.get("type"),
+        bare=bool(fault.get("bare")),
+        html=bool(fault.get("html")),
         ending=ending,
+        headers={name.lower(): value for name, value in (fault.get("headers") or {}).items()},
+        gzip=bool(fault.get("gzip")),
+        crlf=bool(fault.get("crlf")),
+        tight=bool(fault.get("tight")),
+        ping_ms=float(fault.get("ping_ms", 0)),
+        path=str(fault.get("path", MESSAGES)),
         times=times,
     )
 
@@ -66,11 +110,11 @@ class Faults:
         else:
             self.by_key[document["key"]] = parse(document["fault"], document.get("times"))
 
-    def take(self, key: str) -> Fault | None:
+    def take(self, key: str, path: str = MESSAGES) -> Fault | None:
         """The fault for this request, counted."""
         for name in (key, ANY_KEY):
             fault = self.by_key.get(name)
-            if fault is None or fault.times == 0:
+            if fault is None or fault.times == 0 or fault.path != path:
                 continue
             if fault.times is not None:
                 fault.times -= 1
@@ -112,6 +156,13 @@ def check_credit(key: str) -> None:
 
 
 def fail(fault: Fault) -> None:
-    """Raises the error that a fault orders, if it orders one."""
-    if fault.status is not None:
-        refuse(fault.status, fault.retry_after, fault.message)
+    """Raises the error that a fault orders, if it orders one in JSON."""
+    if fault.status is not None and not fault.html:
+        headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
+        message = fault.message or error_message(fault.status)
+        raise Refusal(message, fault.status, fault.error_code, headers=headers, type=fault.type, bare=fault.bare)
+
+
+def page(fault: Fault) -> Reply | None:
+    """The answer from the edge that a fault orders, if it orders one."""
+    return Reply(raw=edge_page(fault.status or 502)) if fault.html else None

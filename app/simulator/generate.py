@@ -110,8 +110,9 @@ def _object(schema: Schema, root: Schema, said: str, depth: int) -> dict[str, An
 
 
 def _string(schema: Schema, name: str, said: str) -> str:
-    if found := BY_FORMAT.get(schema.get("format", "")):
-        return found
+    said_format = schema.get("format")
+    if isinstance(said_format, str) and said_format in BY_FORMAT:  # a schema that nothing checked may hold anything
+        return BY_FORMAT[said_format]
     asks_for_words = said and name in QUERY_NAMES
     text = said[:120] if asks_for_words else BY_NAME.get(name, f"example {name}".strip())
     text = text.ljust(schema.get("minLength", 0), "x")

@@ -21,7 +21,7 @@ class MalformedRequest(Exception):
 @dataclass(slots=True)
 class Request:
     """One request. Header names are lower case; `path` is unquoted and has no query. `query` has the last value of each
-    name, `lists` all of them."""
+    name, `lists` all of them. `target` and `raw_headers` are as they came: names in their case, doubled ones twice."""
 
     method: str
     path: str
@@ -29,6 +29,8 @@ class Request:
     headers: dict[str, str]
     body: bytes = b""
     lists: dict[str, list[str]] = field(default_factory=dict)
+    target: str = ""
+    raw_headers: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -69,11 +71,13 @@ class Parser:
             method, target, _ = first.split(" ")
         except ValueError:
             raise MalformedRequest(400, "Malformed request line") from None
-        headers = _headers(lines)
+        raw_headers = [_header(line) for line in lines]
+        headers = _joined(raw_headers)
         url = urlsplit(target)
         lists = parse_qs(url.query, keep_blank_values=True)
         query = {name: values[-1] for name, values in lists.items() if values[-1]}
-        self.head = Request(method, unquote(url.path), query, headers, lists=lists)
+        path = unquote(url.path)
+        self.head = Request(method, path, query, headers, lists=lists, target=target, raw_headers=raw_headers)
         self.length = None if "chunked" in headers.get("transfer-encoding", "") else _content_length(headers)
         self.wants_continue = headers.get("expect", "").lower() == "100-continue"
         return True
@@ -109,13 +113,17 @@ class Parser:
                 return body
 
 
-def _headers(lines: list[str]) -> dict[str, str]:
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise MalformedRequest(400, "Malformed header")
+    return name.strip(), value.strip()
+
+
+def _joined(raw_headers: list[tuple[str, str]]) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise MalformedRequest(400, "Malformed header")
-        name, value = name.strip().lower(), value.strip()
+    for name, value in raw_headers:
+        name = name.lower()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
@@ -127,13 +135,17 @@ def _content_length(headers: dict[str, str]) -> int:
     return int(text)
 
 
+def reason(status: int) -> str:
+    """The words behind a status."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Overloaded" if status == 529 else "Unknown Error"  # registered nowhere
+
+
 def head(status: int, headers: dict[str, str]) -> bytes:
     """Status line and headers, with the empty line that ends them."""
-    try:
-        reason = HTTPStatus(status).phrase
-    except ValueError:
-        reason = "Overloaded"  # 529 is registered nowhere
-    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    lines = [f"HTTP/1.1 {status} {reason(status)}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     return "\r\n".join(lines).encode("latin-1")
 
 

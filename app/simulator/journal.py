@@ -1,5 +1,6 @@
 """What the simulator was asked and how each request ended: what tests look at through `/_sim/`."""
 
+import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,16 +9,23 @@ from app.simulator.http import Request
 
 KEPT_REQUESTS = 200
 KEPT_BODY_BYTES = 1024 * 1024
+KEPT_RAW_BYTES = 64 * 1024 * 1024
+"""How many bytes of bodies are kept in all, so that two of the largest are; the oldest go first."""
 FINISHED, ABORTED, ERROR = "finished", "aborted by client", "error"
 
 
 @dataclass(slots=True)
 class Entry:
-    """One request to `/v1/…`; `ended` is None while it runs."""
+    """One request that is no control; `ended` is None while it runs."""
 
+    number: int
     request: Request
     key: str
     started_s: float
+    body_bytes: int
+    body_sha256: str
+    raw_body: bytes | None
+    """The bytes that came, before any decoding; None once they were let go."""
     body: Any = None
     status: int | None = None
     ended: str | None = None
@@ -25,12 +33,16 @@ class Entry:
 
     def as_json(self) -> dict[str, Any]:
         return {
+            "number": self.number,
             "method": self.request.method,
+            "target": self.request.target,
             "path": self.request.path,
             "query": self.request.query,
             "headers": self.request.headers,
+            "raw_headers": self.request.raw_headers,
             "body": self.body,
-            "body_bytes": len(self.request.body),
+            "body_bytes": self.body_bytes,
+            "body_sha256": self.body_sha256,
             "key": self.key,
             "time": self.started_s,
             "status": self.status,
@@ -51,17 +63,33 @@ class Journal:
     aborts: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
 
     def open(self, request: Request, key: str, now_s: float) -> Entry:
-        entry = Entry(request, key, now_s)
-        self.entries.append(entry)
         self.requests += 1
+        raw = request.body
+        entry = Entry(self.requests, request, key, now_s, len(raw), hashlib.sha256(raw).hexdigest(), raw)
+        self.entries.append(entry)
+        self._let_go()
         self.live += 1
         self.peak = max(self.peak, self.live)
         return entry
 
+    def _let_go(self) -> None:
+        kept = 0
+        for entry in reversed(self.entries):
+            kept += len(entry.raw_body or b"")
+            if kept > KEPT_RAW_BYTES:
+                entry.raw_body = None
+
+    def raw_body(self, number: str) -> bytes | None:
+        """The bytes of one request's body, by its number or "last"; None when they are not there any more."""
+        if number == "last":
+            return self.entries[-1].raw_body if self.entries else None
+        return next((entry.raw_body for entry in self.entries if str(entry.number) == number), None)
+
     def close(self, entry: Entry, ended: str, now_s: float) -> None:
         entry.ended = ended
         entry.seconds = round(now_s - entry.started_s, 4)
-        if len(entry.request.body) > KEPT_BODY_BYTES:
+        entry.request.body = b""
+        if entry.body_bytes > KEPT_BODY_BYTES:
             entry.body = None
         self.live -= 1
         self.ended[ended] += 1

@@ -5,7 +5,8 @@ from typing import Any
 
 from app.simulator.block_rules import SERVER_RESULTS, check_block
 from app.simulator.refusal import Refusal
-from app.simulator.rules import NEW_VERSION, Context, array, fail, fields, obj, one_of
+from app.simulator.reports import Drop
+from app.simulator.rules import NEW_VERSION, Check, Context, array, fail, fields, obj, one_of, optional
 from app.simulator.signatures import Binding, check, check_redacted, prefix_digest
 
 MAX_MESSAGES = 100_000
@@ -56,16 +57,15 @@ def check_messages(body: dict[str, Any], context: Context) -> None:
 
 def _message(message: Any, path: str, is_last: bool, context: Context) -> None:
     obj(message, path)
-    fields(message, path, {"role": one_of("user", "assistant", "system")}, {}, also=("content", "output_config"))
-    if "output_config" in message:
-        context.need_beta(("mid-conversation-output-config-", "per-turn-control-"), f"{path}.output_config")
+    fields(message, path, {"role": one_of("user", "assistant", "system")}, {}, also=("content", *OF_SYSTEM_MESSAGES))
     if "content" not in message:
         fail(f"{path}.content", "Field required")
     role, content = message["role"], message["content"]
     if role == "system" and not context.model.mid_system:
         fail(f"{path}.role", "role 'system' is not supported on this model")
+    _system_fields(message, path, context)
     if not content and content in ("", []):
-        if not (is_last and role == "assistant"):
+        if not (is_last and role == "assistant") and not message.get("output_config"):
             fail(path, "all messages must have non-empty content except for the optional final assistant message")
         return
     if isinstance(content, str):
@@ -75,6 +75,38 @@ def _message(message: Any, path: str, is_last: bool, context: Context) -> None:
     array(content, f"{path}.content")
     for place, block in enumerate(content):
         check_block(block, f"{path}.content.{place}", role, context)
+
+
+OF_SYSTEM_MESSAGES: dict[str, tuple[tuple[str, ...], Check]] = {
+    "output_config": (("mid-conversation-output-config-", "mid-conversation-system-", "per-turn-control-"), optional(obj)),
+    "clear_at": (("mid-conversation-system-clear-at-",), optional(one_of("next_user_message", "never"))),
+}
+"""What a `system` message may hold besides, with the betas that it needs (Claude Code sends the older one, too)."""
+
+
+def _system_fields(message: dict[str, Any], path: str, context: Context) -> None:
+    for name, (betas, valid) in OF_SYSTEM_MESSAGES.items():
+        if name not in message:
+            continue
+        if message["role"] != "system":
+            fail(f"{path}.{name}", "Extra inputs are not permitted")
+        context.need_beta(betas, f"{path}.{name}")
+        valid(message[name], f"{path}.{name}")
+    if message.get("output_config"):
+        levels = one_of("low", "medium", "high", "xhigh", "max")
+        fields(message["output_config"], f"{path}.output_config", {}, {"effort": optional(levels)})
+
+
+def with_contents(body: dict[str, Any]) -> dict[str, Any]:
+    """The body, with empty content for `system` messages that hold nothing but settings."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not any(map(_lacks_content, messages)):
+        return body
+    return {**body, "messages": [{**each, "content": []} if _lacks_content(each) else each for each in messages]}
+
+
+def _lacks_content(message: Any) -> bool:
+    return isinstance(message, dict) and "content" not in message and bool(message.get("output_config"))
 
 
 def merged(messages: list[dict[str, Any]]) -> list[Turn]:
@@ -197,10 +229,12 @@ def _number_of_images(turns: list[Turn], context: Context) -> None:
 # ------------------------------------------------------------------------------------------- thinking that comes back
 
 
-def check_thinking(body: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Raises a Refusal for thinking that was altered, made up or taken from elsewhere.
+def check_thinking(body: dict[str, Any], context: Context) -> tuple[dict[str, Any], list[Drop]]:
+    """The body as the model sees it, and which thinking it does not see: that of other accounts and models, and with
+    `prefix_mismatch_behavior: "drop_block"` that of another conversation.
 
-    Returns the body, without the blocks that `prefix_mismatch_behavior: "drop_block"` drops.
+    Raises a Refusal for thinking that was altered or made up, and without that setting for another conversation's.
+    What is dropped does not count as said when thinking behind it is checked, for it was signed without it.
     """
     thinking = body.get("thinking") or {}
     turns = merged(body["messages"])
@@ -208,24 +242,37 @@ def check_thinking(body: dict[str, Any], context: Context) -> dict[str, Any]:
         _loop_starts_with_thinking(turns)
     drops = (thinking.get("block_binding") or {}).get("prefix_mismatch_behavior") == "drop_block"
     dropped: set[int] = set()
+    reports: list[Drop] = []
     for place, turn in enumerate(turns):
-        before = [{"role": earlier.role, "content": earlier.content} for earlier in turns[:place]]
         prefix: str | None = None
         for block in turn.content:
             if block["type"] not in THINKING:
                 continue
             path = _path_of(block, turn, body["messages"])
             bound = _binding_of(block, path, context)
-            if bound is None or bound.family != context.model.family:
-                continue  # signed by another model: the API silently leaves it out
-            prefix = prefix or prefix_digest(body, before)
+            if bound is None:
+                continue
+            reason = None
             if bound.account and bound.account != context.account:
-                fail(path, f"Invalid `signature` in `{block['type']}` block")
-            if bound.prefix and bound.prefix != prefix:
-                if not drops:
-                    fail(path, f"`{block['type']}` block is bound to a different conversation")
+                reason = "organization_binding_mismatch"
+            elif bound.family != context.model.family:
+                reason = "model_binding_mismatch"
+            elif bound.prefix:
+                prefix = prefix or prefix_digest(body, _kept(turns[:place], dropped))
+                if bound.prefix != prefix:
+                    if not drops:
+                        fail(path, f"`{block['type']}` block is bound to a different conversation")
+                    reason = "prefix_binding_mismatch"
+            if reason:
                 dropped.add(id(block))
-    return _without(body, dropped) if dropped else body
+                reports.append({"path": path, "reason": reason})
+    return (_without(body, dropped) if dropped else body), reports
+
+
+def _kept(turns: list[Turn], dropped: set[int]) -> list[dict[str, Any]]:
+    return [
+        {"role": turn.role, "content": [block for block in turn.content if id(block) not in dropped]} for turn in turns
+    ]
 
 
 def _binding_of(block: dict[str, Any], path: str, context: Context) -> Binding | None:

@@ -31,17 +31,22 @@ class Refusal(Exception):
         error_code: str | None = None,
         headers: dict[str, str] | None = None,
         should_retry: bool | None = None,
+        type: str | None = None,
+        details: dict[str, Any] | None = None,
+        bare: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
-        self.type = TYPE_OF_STATUS.get(status, "api_error")
-        self.error_code = error_code
+        self.type = type or TYPE_OF_STATUS.get(status, "api_error")
+        self.details = {**({"error_code": error_code} if error_code else {}), **(details or {})}
+        self.is_bare = bare
+        """Whether it comes without any header that says when to ask again."""
         retry = status in RETRYABLE if should_retry is None else should_retry
         self.headers = {"x-should-retry": "true" if retry else "false", **(headers or {})}
 
     def envelope(self, request_id: str) -> dict[str, Any]:
         error: dict[str, Any] = {"type": self.type, "message": self.message}
-        if self.error_code:
-            error["details"] = {"error_code": self.error_code}
+        if self.details:
+            error["details"] = self.details
         return {"type": "error", "error": error, "request_id": request_id}

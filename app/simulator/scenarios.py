@@ -5,6 +5,11 @@ Pure: a scenario takes an `Ask` and returns a `Reply` (events, pace, how it ends
     sim-text                  the scenario
     sim-cut-3                 with its number
     sim-text:tokens=200,gap_ms=10,ttft_ms=50      with parameters; the headers x-sim-tokens, x-sim-gap-ms … do the same
+    sim-text:crlf=1         CR LF at the ends of lines; tight=1: no blank behind `event:` and `data:`
+    sim-text:tokens=2,gap_ms=35000,ping_ms=10000  pings while the next word is waited for
+    sim-text:gzip=1         compressed, whatever was asked for; of a stream each event by itself
+
+Further scenarios are in `iterations` and `oddities`.
 """
 
 import contextlib
@@ -30,6 +35,7 @@ from app.simulator.events import (
     words,
 )
 from app.simulator.generate import instance
+from app.simulator.http import reason
 from app.simulator.models import Model
 from app.simulator.refusal import Refusal
 from app.simulator.signatures import Binding, prefix_digest, redacted_data, sign
@@ -68,8 +74,9 @@ class Ask:
 class Ending:
     """How an answer breaks off: `kind` after `after` events (None: where the scenario itself stops).
 
-    cut: TCP reset · eof: a clean end without message_stop · stall: silence · pings: nothing but pings ·
-    half_close: the write side is closed, the socket stays · reset: TCP reset before any byte.
+    cut: TCP reset · eof: a clean end without message_stop · eof_inside: the same in the middle of the next event ·
+    stall: silence · pings: nothing but pings · half_close: the write side is closed, the socket stays ·
+    reset: TCP reset before any byte.
     """
 
     kind: str
@@ -89,6 +96,15 @@ class Reply:
     """Chunks are cut at awkward places: inside UTF-8 sequences and between CR and LF."""
     raw: tuple[int, str, bytes] | None = None
     """Status, content type and body of an answer from the edge."""
+    headers: dict[str, str] = field(default_factory=dict)
+    gzip: bool = False
+    crlf: bool = False
+    tight: bool = False
+    """No blank behind `event:` and `data:`."""
+    ping_ms: float = 0
+    """How often a ping fills the time between two deltas; 0: never."""
+    as_stream: bool | None = None
+    """Whether it is a stream, whatever was asked for; None: as asked."""
 
 
 Scenario = Callable[[Ask], Reply]
@@ -119,7 +135,12 @@ def find(model_name: str) -> tuple[Scenario, int | None, dict[str, int]] | None:
 
 def answer(ask: Ask) -> Reply:
     """What the scenario says, or an answer by content where none was asked for."""
-    return (ask.scenario or by_content)(ask)
+    reply = (ask.scenario or by_content)(ask)
+    reply.crlf |= bool(ask.param("crlf", 0))
+    reply.tight |= bool(ask.param("tight", 0))
+    reply.gzip |= bool(ask.param("gzip", 0))
+    reply.ping_ms = ask.param("ping_ms", 0) or reply.ping_ms
+    return reply
 
 
 # ---------------------------------------------------------------------------------------------- from blocks to events
@@ -837,16 +858,37 @@ LOW_CREDIT = (
     "Please go to Plans & Billing to upgrade or purchase credits."
 )
 SPEND_LIMIT = "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."
-EDGE_PAGE = (
-    b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
-    b"<hr><center>cloudflare</center>\r\n</body>\r\n</html>\r\n"
-)
+CODED_ERRORS = {
+    "contract_spend_limit_reached": (429, "Your organization has reached the spend limit of its contract."),
+    "enforced_spend_limit_reached": (429, SPEND_LIMIT),
+    "linked_organization_spend_limit_reached": (402, "The linked organization has reached its spend limit."),
+    "linked_organization_billing_unavailable": (402, "The linked organization cannot be billed at the moment."),
+    "organization_on_hold": (400, "This organization has been disabled."),
+    "claude_code_key_creator_not_member": (400, "The user who created this API key is not a member any more."),
+}
+"""Errors about the account, which are told by `details.error_code`: sim-error-contract-spend-limit-reached … Their
+number replaces the status."""
 
 
-def refuse(status: int, retry_after: int | None = None, message: str | None = None) -> NoReturn:
-    """Raises the error that the API has for a status, or one of that status with a text of the caller's."""
+def error_message(status: int) -> str:
+    """What the API says with a status."""
+    return ERROR_MESSAGES.get(status, "Something went wrong")
+
+
+def edge_page(status: int) -> tuple[int, str, bytes]:
+    """Status, content type and page of an error that never got as far as the API."""
+    title = f"{status} {reason(status)}"
+    page = (
+        f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
+        "<hr><center>cloudflare</center>\r\n</body>\r\n</html>\r\n"
+    )
+    return status, "text/html; charset=UTF-8", page.encode()
+
+
+def refuse(status: int, retry_after: int | None = None) -> NoReturn:
+    """Raises the error that the API has for a status."""
     headers = {} if retry_after is None else {"retry-after": str(retry_after)}
-    raise Refusal(message or ERROR_MESSAGES.get(status, "Something went wrong"), status, headers=headers)
+    raise Refusal(error_message(status), status, headers=headers)
 
 
 @scenario("sim-error")
@@ -859,6 +901,25 @@ def _error(ask: Ask) -> Reply:
 @scenario("sim-error-spend-limit")
 def _spend_limit(ask: Ask) -> Reply:
     raise Refusal(SPEND_LIMIT, 429, error_code="enforced_spend_limit_reached", should_retry=False)
+
+
+def coded(code: str, status: int, said: str) -> Scenario:
+    """A scenario that is refused with that code."""
+
+    def run(ask: Ask) -> Reply:
+        raise Refusal(said, ask.number or status, code, should_retry=False)
+
+    return run
+
+
+SCENARIOS.update({f"sim-error-{code.replace('_', '-')}": coded(code, *how) for code, how in CODED_ERRORS.items()})
+
+
+@scenario("sim-error-bare")
+def _bare_error(ask: Ask) -> Reply:
+    """A 429, or what its number says, without any header that says when to ask again."""
+    status = ask.number or 429
+    raise Refusal(error_message(status), status, bare=True)
 
 
 @scenario("sim-error-low-credit")
@@ -874,7 +935,7 @@ def _prompt_too_long(ask: Ask) -> Reply:
 @scenario("sim-error-html")
 def _error_html(ask: Ask) -> Reply:
     """A page from the edge instead of JSON."""
-    return Reply(raw=(ask.number or 502, "text/html; charset=UTF-8", EDGE_PAGE))
+    return Reply(raw=edge_page(ask.number or 502))
 
 
 @scenario("sim-error-midstream")
@@ -904,6 +965,7 @@ def breaking_off(kind: str, default: int) -> Scenario:
 
 SCENARIOS["sim-cut"] = breaking_off("cut", 8)
 SCENARIOS["sim-eof"] = breaking_off("eof", 8)
+SCENARIOS["sim-half-event"] = breaking_off("eof_inside", 8)
 SCENARIOS["sim-stall"] = breaking_off("stall", 0)
 SCENARIOS["sim-stall-pings"] = breaking_off("pings", 3)
 SCENARIOS["sim-half-close"] = breaking_off("half_close", 8)
@@ -939,3 +1001,7 @@ def listed_names() -> tuple[str, ...]:
         *statuses,
         "sim-error-html-502",
     )
+
+
+# They register themselves, with helpers of this module, which is why they come last.
+from app.simulator import iterations, oddities  # noqa: E402, F401

@@ -1,12 +1,17 @@
 """The simulator on a socket: HTTP/1.1 with keep-alive, optionally TLS, one task per request.
 
 GET  /_sim/requests   the last requests    DELETE /_sim/requests   forget them
+GET  /_sim/requests/7/body                 the bytes of the body of number 7, or of "last"
 GET  /_sim/stats      counters             POST   /_sim/faults     see `faults`
+POST /_sim/policies   see `policies`       POST   /_sim/clock      {"forward_s": 301}, for threads and caches
 POST /_sim/reports    {"refreshed_at": …}  until when the Analytics reports are complete; null for now
 """
 
 import argparse
 import asyncio
+import hashlib
+import re
+import secrets
 import signal
 import ssl
 import sys
@@ -21,18 +26,24 @@ import orjson
 
 from app.simulator import faults, journal, scenarios
 from app.simulator.analytics import Bill, Meter, heard
+from app.simulator.clock import Clock
 from app.simulator.connection import Connection, made_up_id
 from app.simulator.delivery import Delivery
-from app.simulator.faults import Faults
+from app.simulator.encodings import decoded, gzipped, takes_gzip
+from app.simulator.faults import Fault, Faults
 from app.simulator.http import Request
 from app.simulator.journal import Entry, Journal
 from app.simulator.models import SIM_PREFIX, Catalogue, Model, catalogue, model_info
+from app.simulator.policies import USUAL, Policies, Policy
 from app.simulator.refusal import Refusal
 from app.simulator.replay import Replay
-from app.simulator.scenarios import Ask
+from app.simulator.reports import Drop, reported
+from app.simulator.rules import Leniency
+from app.simulator.scenarios import Ask, Reply
 from app.simulator.signatures import account_of
+from app.simulator.threads import Threads
 from app.simulator.usage import PromptCache, count_prompt
-from app.simulator.validator import validate, validate_count_tokens, validate_version
+from app.simulator.validator import betas_of, validate, validate_count_tokens, validate_version
 
 PARAMETER_HEADERS = {
     "x-sim-tokens": "tokens",
@@ -40,8 +51,22 @@ PARAMETER_HEADERS = {
     "x-sim-ttft-ms": "ttft_ms",
     "x-sim-delay-ms": "delay_ms",
     "x-sim-retry-after": "retry_after",
+    "x-sim-crlf": "crlf",
+    "x-sim-tight": "tight",
+    "x-sim-gzip": "gzip",
+    "x-sim-ping-ms": "ping_ms",
+}
+RAW_BODY = re.compile(r"/_sim/requests/(\d+|last)/body")
+BINDING_BETA = "thinking-binding-controls-"
+FROM_THE_EDGE = {
+    "server": "cloudflare",
+    "via": "1.1 google",
+    "cf-cache-status": "DYNAMIC",
+    "strict-transport-security": "max-age=31536000; includeSubDomains; preload",
 }
 PAGE_LIMIT, MAX_PAGE_LIMIT = 20, 1000
+OPEN_TO_ALL = frozenset({("HEAD", "/"), ("HEAD", "/api/hello"), ("GET", "/api/hello")})
+"""What clients ask without a key, to see whether anybody is there."""
 BY_INVITATION = ("mythos",)
 """Lines of models that an account like any other is not listed."""
 _HELP = """\
@@ -64,6 +89,7 @@ With --scenarios GET /v1/models lists these, too. Faults for all models of a key
   {"key": "*", "fault": {"status": 429, "retry_after": 30}, "times": 5}
   {"key": "*", "fault": {"reset": true}}    or "stall": true, "cut_after": 3,
                                             "delay_s": 2
+  {"key": "*", "fault": {"headers": {"retry-after": "30"}, "gzip": true}}
   {"key": "*", "fault": null}"""
 
 
@@ -75,17 +101,39 @@ class Exchange:
     connection: Connection
     entry: Entry
     request_id: str
+    policy: Policy = USUAL
+    fault: Fault | None = None
 
-    def headers(self) -> dict[str, str]:
-        return {
-            **rate_limits(),
+    def headers(self, more: dict[str, str] | None = None, bare: bool = False) -> dict[str, str]:
+        """Those of an answer, with `more`, and with what a fault says about them; `bare` ones say nothing of limits."""
+        headers: dict[str, str | None] = {
+            **FROM_THE_EDGE,
+            "cf-ray": f"{secrets.token_hex(8)}-CDG",
+            "set-cookie": f"_cfuvid={secrets.token_hex(8)}; HttpOnly; SameSite=None; Secure; Path=/",
             "request-id": self.request_id,
-            "anthropic-organization-id": organization(self.entry.key),
         }
+        if not bare:
+            headers |= self.policy.limits() or rate_limits()
+            headers |= {
+                "anthropic-organization-id": organization(self.entry.key),
+                "anthropic-workspace-id": workspace(self.entry.key),
+                **(more or {}),
+            }
+        headers |= self.fault.headers if self.fault else {}
+        return {name: value for name, value in headers.items() if value is not None}
 
-    def respond(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def respond(self, status: int, body: bytes, headers: dict[str, str] | None = None, bare: bool = False) -> None:
         self.entry.status = status
-        self.connection.respond(status, {**self.headers(), **(headers or {})}, body)
+        headers = self.headers(headers, bare)
+        if self.request.method == "HEAD":
+            body = b""
+        if body and (takes_gzip(self.request.headers) or (self.fault and self.fault.gzip)):
+            body, headers = gzipped(body), {**headers, "content-encoding": "gzip"}
+        self.connection.respond(status, headers, body)
+
+    def refuse(self, refusal: Refusal) -> None:
+        body = orjson.dumps(refusal.envelope(self.request_id))
+        self.respond(refusal.status, body, refusal.headers, refusal.is_bare)
 
 
 @dataclass
@@ -95,9 +143,14 @@ class Simulator:
     replay: Replay
     journal: Journal = field(default_factory=Journal)
     faults: Faults = field(default_factory=Faults)
+    policies: Policies = field(default_factory=Policies)
+    clock: Clock = field(default_factory=Clock)
     cache: PromptCache = field(default_factory=PromptCache)
     models: Catalogue = field(default_factory=catalogue)
     bill: Bill = field(default_factory=Bill)
+
+    def __post_init__(self) -> None:
+        self.threads = Threads(self.clock)
 
     async def handle(self, request: Request, connection: Connection) -> None:
         """Answers one request; the journal says how it ended."""
@@ -105,12 +158,12 @@ class Simulator:
             self._control(request, connection)
             return
         entry = self.journal.open(request, credential(request.headers), time.time())
-        exchange = Exchange(request, connection, entry, made_up_id("req_01"))
+        exchange = Exchange(request, connection, entry, made_up_id("req_01"), self.policies.of(entry.key))
         try:
             try:
                 broken = await self._route(exchange)
             except Refusal as refusal:
-                exchange.respond(refusal.status, orjson.dumps(refusal.envelope(exchange.request_id)), refusal.headers)
+                exchange.refuse(refusal)
                 broken = False
             self.journal.close(entry, journal.ERROR if broken else journal.FINISHED, time.time())
         except asyncio.CancelledError:
@@ -132,13 +185,24 @@ class Simulator:
                 answer = {"ok": True}
             case "GET", "/_sim/stats":
                 answer = self.journal.stats()
-            case "POST", "/_sim/faults":
+            case "GET", path if match := RAW_BODY.fullmatch(path):
+                raw = self.journal.raw_body(match[1])
+                if raw is None:
+                    connection.respond(404, {}, b'{"ok": false, "error": "no such body"}')
+                else:
+                    connection.respond(200, {"content-type": "application/octet-stream"}, raw)
+                return
+            case "POST", "/_sim/faults" | "/_sim/policies":
+                orders = self.faults if request.path == "/_sim/faults" else self.policies
                 try:
-                    self.faults.order(parse_json(request.body))
+                    orders.order(parse_json(request.body))
                     answer = {"ok": True}
                 except Refusal as refusal:
                     connection.respond(400, {}, orjson.dumps({"ok": False, "error": refusal.message}))
                     return
+            case "POST", "/_sim/clock":
+                self.clock.ahead_s += parse_json(request.body)["forward_s"]
+                answer = {"ok": True}
             case "POST", "/_sim/reports":
                 told = parse_json(request.body)["refreshed_at"]
                 self.bill.refreshed_at = None if told is None else datetime.fromisoformat(told)
@@ -153,12 +217,15 @@ class Simulator:
     async def _route(self, exchange: Exchange) -> bool:
         """Answers; says whether the answer was broken off on purpose."""
         request = exchange.request
+        if (request.method, request.path) in OPEN_TO_ALL:
+            exchange.respond(200, b"")
+            return False
         key = faults.authenticate(request.headers)
         match request.method, request.path:
             case "POST", "/v1/messages":
                 return await self._messages(exchange, key)
             case "POST", "/v1/messages/count_tokens":
-                self._count_tokens(exchange, key)
+                await self._count_tokens(exchange, key)
             case "GET", "/v1/models":
                 validate_version(request.headers)
                 exchange.respond(200, orjson.dumps(self._page_of_models(request.query)))
@@ -208,19 +275,38 @@ class Simulator:
             raise Refusal(f"model: {name}", 404)
         return model
 
-    def _count_tokens(self, exchange: Exchange, key: str) -> None:
+    async def _take_fault(self, exchange: Exchange, key: str) -> Reply | None:
+        """Lets the fault for this request happen, as far as it comes before the answer; a page of the edge is one."""
+        fault = exchange.fault = self.faults.take(key, exchange.request.path)
+        if fault is None:
+            return None
+        await asyncio.sleep(fault.delay_s)
+        faults.fail(fault)
+        return faults.page(fault)
+
+    async def _count_tokens(self, exchange: Exchange, key: str) -> None:
         headers = exchange.request.headers
         validate_version(headers)
         body = parse_object(exchange)
-        validate_count_tokens(body, headers, self._model(body.get("model")), account_of(key))
-        exchange.respond(200, orjson.dumps({"input_tokens": count_prompt(body)}))
+        if page := await self._take_fault(exchange, key):
+            await self._deliver(exchange, page, stream=False)
+            return
+        model, betas = self._model(body.get("model")), betas_of(headers)
+        exchange.policy.check(headers, betas)
+        counted = validate_count_tokens(body, headers, model, account_of(key), leniency_of(exchange.policy))
+        exchange.policy.check_fields(body, betas)
+        exchange.respond(200, orjson.dumps({"input_tokens": count_prompt(counted)}))
+
+    async def _deliver(self, exchange: Exchange, reply: Reply, stream: bool) -> bool:
+        exchange.entry.status = reply.raw[0] if reply.raw else 200
+        zips = takes_gzip(exchange.request.headers)
+        return await Delivery(exchange.connection, exchange.headers(), exchange.fault, zips).send(reply, stream)
 
     async def _messages(self, exchange: Exchange, key: str) -> bool:
         headers = exchange.request.headers
         body = parse_object(exchange)
-        if fault := self.faults.take(key):
-            await asyncio.sleep(fault.delay_s)
-            faults.fail(fault)
+        if page := await self._take_fault(exchange, key):
+            return await self._deliver(exchange, page, stream=False)
         if name := self.replay.name_for(headers, body.get("model")):
             recording = self.replay.get(name)
             exchange.entry.status = recording.status
@@ -228,37 +314,47 @@ class Simulator:
             return False
         validate_version(headers)
         faults.check_credit(key)
-        ask = self._ask(body, headers, account_of(key))
-        reply = scenarios.answer(ask)
-        exchange.entry.status = reply.raw[0] if reply.raw else 200
+        account, betas, policy = account_of(key), betas_of(headers), exchange.policy
+        policy.check(headers, betas)
+        turn = self.threads.open(body, account, self._model(body.get("model")).id, betas, policy.threads)
         meter = Meter(self.bill, key)
-        reply.events = heard(meter, reply.events)
-        delivery = Delivery(exchange.connection, exchange.headers(), fault)
         try:
-            return await delivery.send(reply, stream=body.get("stream") is True)
+            ask, dropped = self._ask(turn.body if turn else body, headers, account, policy)
+            policy.check_fields(body, betas)
+            reply = scenarios.answer(ask)
+            reports_drops = any(beta.startswith(BINDING_BETA) for beta in betas)
+            reply.events = reported(reply.events, ask.body, dropped if reports_drops else None)
+            reply.events = heard(meter, turn.remembered(reply.events) if turn else reply.events)
+            return await self._deliver(exchange, reply, stream=body.get("stream") is True)
         except Refusal:
             meter.forget()
             raise
         finally:
             meter.close()
+            if turn:
+                turn.close()
 
-    def _ask(self, body: dict[str, Any], headers: dict[str, str], account: str) -> Ask:
-        """The request for its scenario. Raises a Refusal when it is not valid."""
+    def _ask(
+        self, body: dict[str, Any], headers: dict[str, str], account: str, policy: Policy
+    ) -> tuple[Ask, list[Drop]]:
+        """The request for its scenario, and the thinking that was left out. Raises a Refusal when it is not valid."""
         model = self._model(body.get("model"))
-        body = validate(body, headers, model, account)
+        body, dropped = validate(body, headers, model, account, leniency_of(policy))
         found = scenarios.find(headers.get("x-sim-scenario", model.id))
         run, number, params = found or (None, None, {})
-        return Ask(
+        prompt = self.cache.bill(account, model.id, model.cache_minimum, body, self.clock.now_s())
+        ask = Ask(
             body=body,
             headers=headers,
             model=model,
             message_id=made_up_id("msg_01"),
-            prompt=self.cache.bill(account, model.id, model.cache_minimum, body, time.monotonic()),
+            prompt=prompt,
             account=account,
             scenario=run,
             number=number,
             params={**params, **header_parameters(headers)},
         )
+        return ask, dropped
 
 
 def parse_json(data: bytes) -> Any:
@@ -271,10 +367,14 @@ def parse_json(data: bytes) -> Any:
 
 def parse_object(exchange: Exchange) -> dict[str, Any]:
     """The JSON object in the request's body, noted in the journal."""
-    body = exchange.entry.body = parse_json(exchange.request.body)
+    body = exchange.entry.body = parse_json(decoded(exchange.request.body, exchange.request.headers))
     if not isinstance(body, dict):
         raise Refusal("Input should be an object")
     return body
+
+
+def leniency_of(policy: Policy) -> Leniency:
+    return Leniency(betas=policy.beta_fields == "taken")
 
 
 def credential(headers: dict[str, str]) -> str:
@@ -298,6 +398,11 @@ def place_of(model_id: str, ids: list[str], field_name: str) -> int:
 def organization(key: str) -> str:
     """The organisation id of a key, shaped as the API's."""
     return str(UUID(account_of(key).ljust(32, "0")))
+
+
+def workspace(key: str) -> str:
+    """The workspace id of a key, shaped as the API's."""
+    return "wrkspc_01" + hashlib.blake2b(account_of(key).encode(), digest_size=11).hexdigest()
 
 
 def rate_limits() -> dict[str, str]:

@@ -116,7 +116,7 @@ class PromptCache:
         tokens = OVERHEAD_TOKENS
         prefixes: list[tuple[bytes, int, str | None]] = []
         for piece, size, ttl in _pieces(body):
-            digest.update(orjson.dumps(piece, option=orjson.OPT_SORT_KEYS))
+            digest.update(orjson.dumps(piece))  # keys in the order that they came in: another one is another prompt
             tokens += size
             prefixes.append((digest.digest(), tokens, ttl))
         if automatic_ttl:

@@ -5,9 +5,11 @@ Pure. A rule answers with the text and path that the API uses, since gateways le
 
 from typing import Any
 
-from app.simulator.message_rules import check_messages, check_thinking
+from app.simulator.attribution import without_attribution
+from app.simulator.message_rules import check_messages, check_thinking, with_contents
 from app.simulator.models import Model
 from app.simulator.refusal import Refusal
+from app.simulator.reports import Drop
 from app.simulator.rules import (
     NEW_VERSION,
     OLD_VERSION,
@@ -67,6 +69,7 @@ ANSWER: dict[str, Check] = {
     "container": optional(anything),
     "diagnostics": optional(obj),
     "inference_geo": optional_string,
+    "safeguards": optional(list_of(obj)),
     "fallbacks": optional(anything),
     "fallback_credit_token": optional(anything),
     "billing_policy": optional(anything),
@@ -97,12 +100,14 @@ def validate_version(headers: dict[str, str]) -> None:
 
 def validate(
     body: dict[str, Any], headers: dict[str, str], model: Model, account: str = "", leniency: Leniency | None = None
-) -> dict[str, Any]:
-    """The body of `POST /v1/messages` as the model gets it: thinking that has to be dropped is left out.
+) -> tuple[dict[str, Any], list[Drop]]:
+    """The body of `POST /v1/messages` as the model gets it, without attribution and without thinking that has to be
+    dropped; and what that was.
 
     Raises a Refusal for the first rule that is broken. `headers` have lower-case names.
     """
     context = _context(headers, model, account, leniency)
+    body = with_contents(body)
     fields(body, "", {**REQUIRED, "max_tokens": integer}, {**PROMPT, **ANSWER, **_sampling_fields(context)})
     _max_tokens(body, model)
     _stop_sequences(body)
@@ -111,23 +116,28 @@ def validate(
     _sampling(body, model)
     if (tokens := count_prompt(body)) > model.max_input_tokens:
         raise Refusal(f"prompt is too long: {tokens} tokens > {model.max_input_tokens} maximum")
-    return check_thinking(body, context)
+    return check_thinking(without_attribution(body), context)
 
 
 def validate_count_tokens(
     body: dict[str, Any], headers: dict[str, str], model: Model, account: str = "", leniency: Leniency | None = None
-) -> None:
+) -> dict[str, Any]:
     """The same for `POST /v1/messages/count_tokens`, which takes what makes up the prompt and nothing else."""
     context = _context(headers, model, account, leniency)
+    body = with_contents(body)
     fields(body, "", REQUIRED, PROMPT)
     _prompt(body, context)
-    check_thinking(body, context)
+    return check_thinking(without_attribution(body), context)[0]
+
+
+def betas_of(headers: dict[str, str]) -> tuple[str, ...]:
+    """The values of `anthropic-beta`."""
+    return tuple(beta.strip() for beta in headers.get("anthropic-beta", "").split(",") if beta.strip())
 
 
 def _context(headers: dict[str, str], model: Model, account: str, leniency: Leniency | None) -> Context:
-    betas = tuple(beta.strip() for beta in headers.get("anthropic-beta", "").split(",") if beta.strip())
     version = headers.get("anthropic-version", OLD_VERSION)
-    return Context(model, version, betas, account, leniency or Leniency())
+    return Context(model, version, betas_of(headers), account, leniency or Leniency())
 
 
 def _prompt(body: dict[str, Any], context: Context) -> None:

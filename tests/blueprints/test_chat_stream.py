@@ -172,8 +172,9 @@ def test_a_stream_that_breaks_off_anywhere_has_no_finish_and_no_done(cut: int) -
 def test_an_answer_is_remembered_before_the_client_learns_that_it_is_complete() -> None:
     remembered: list[Any] = []
     reply = ReadyReply(EVENTS[:3], EVENTS[3:])
-    opening = SlowOpening(answer_of(reply), 0)
-    frames = ChatStream(opening, None, ClientWatch({}), NoBooks(), remembered.append).frames()
+    answers = [answer_of(reply)]
+    opening = SlowOpening(answers[0], 0)
+    frames = ChatStream(opening, answers, ClientWatch({}), NoBooks(), remembered.append).frames()
     assert b"[DONE]" not in next(frames)
     assert remembered == []
     assert next(frames).endswith(DONE)

@@ -48,6 +48,31 @@ class SimulatorProcess:
         finally:
             connection.close()
 
+    def fetch(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """Status, headers and bytes, as they come."""
+        connection = self.connect()
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+        finally:
+            connection.close()
+
+    def post(self, body: Any, path: str = "/v1/messages", **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """The same for a request to the API with the headers it needs; `body` is JSON, or bytes as they are."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.fetch("POST", path, data, {"x-api-key": KEY, "anthropic-version": "2023-06-01", **given})
+
+    def order(self, path: str, document: Any) -> None:
+        """A control request that has to succeed."""
+        assert self.call("POST", path, document)[0] == 200
+
+    def policy(self, key: str, **policy: Any) -> None:
+        self.order("/_sim/policies", {"key": key, "policy": policy})
+
     def messages(self, body: dict[str, Any], **headers: str) -> tuple[int, Any]:
         """`POST /v1/messages` with the headers it needs; keyword `x_api_key=` replaces the key."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -13,13 +13,13 @@ HELLO = [{"role": "user", "content": "Hello"}]
 BODY = {"model": "sim-text", "max_tokens": 99, "messages": HELLO}
 
 
-def open_stream(simulator, model, stream=True, **more):
+def open_stream(simulator, model, stream=True, betas="", **more):
     """A raw socket that has sent a request."""
     body = json.dumps({**BODY, "model": model, "stream": stream, **more})
     raw = socket.create_connection(simulator.address, timeout=5)
     raw.sendall(
         b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: sk-ant-raw\r\nanthropic-version: 2023-06-01\r\n"
-        b"content-length: %d\r\n\r\n%s" % (len(body), body.encode())
+        b"anthropic-beta: %s\r\ncontent-length: %d\r\n\r\n%s" % (betas.encode(), len(body), body.encode())
     )
     return raw
 
