@@ -78,7 +78,10 @@ def _message(message: Any, path: str, is_last: bool, context: Context) -> None:
 
 
 OF_SYSTEM_MESSAGES: dict[str, tuple[tuple[str, ...], Check]] = {
-    "output_config": (("mid-conversation-output-config-", "mid-conversation-system-", "per-turn-control-"), optional(obj)),
+    "output_config": (
+        ("mid-conversation-output-config-", "mid-conversation-system-", "per-turn-control-"),
+        optional(obj),
+    ),
     "clear_at": (("mid-conversation-system-clear-at-",), optional(one_of("next_user_message", "never"))),
 }
 """What a `system` message may hold besides, with the betas that it needs (Claude Code sends the older one, too)."""

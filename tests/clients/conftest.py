@@ -5,7 +5,6 @@ Clients of OpenAI's API talk to the gateway, those of Anthropic's to each door o
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -111,6 +110,8 @@ class MessagesDoor:
     simulator: str
     paced: str = ""
     """What stands before a model's name where the answer is to come piece by piece."""
+    keeps_threads: bool = True
+    """Else message threads are refused, and the SDKs send the whole history."""
 
     def journal(self) -> list[dict[str, Any]]:
         """The simulator's requests since the test began, once each of them has ended."""
@@ -144,6 +145,9 @@ class MessagesDoor:
 
 MESSAGES_DOORS: dict[str, Callable[[pytest.FixtureRequest, str], MessagesDoor]] = {
     "simulator": lambda _request, simulator: MessagesDoor(simulator, "sk-ant-test-of-a-client", simulator),
+    "gateway": lambda request, simulator: MessagesDoor(
+        request.getfixturevalue("running").url, CLIENT_KEY, simulator, paced="paced.", keeps_threads=False
+    ),
 }
 """By name, what makes a door of the test's request and the simulator's URL."""
 
@@ -164,13 +168,7 @@ def without_attribution(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "system": system[1:]} if is_first else body
 
 
-THREADED = pytest.param(
-    None,
-    id="threaded",
-    marks=pytest.mark.xfail(
-        importlib.util.find_spec("app.simulator.threads") is None, reason="the simulator keeps no message threads"
-    ),
-)
+THREADED = pytest.param(None, id="threaded")
 """What the tool loops of Anthropic's SDKs do unless told otherwise: the second request holds no history."""
 
 NodeRunner = Callable[..., Any]
