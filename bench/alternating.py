@@ -2,8 +2,8 @@
 
 Run: python -m bench.alternating OTHER [--starts 6] [--slices 6] [--requests 400] [--stream] [--databases URL URL]: this
 checkout, and one in another folder, an earlier commit say. What a machine does meanwhile happens to both, so that
-differences of a twentieth can be seen where two runs of the benchmark differ by more. Where a process happens to lie in
-memory makes as much of a difference, for as long as it lives: both are started several times.
+differences of a twentieth can be seen where two runs of the benchmark differ by more. Starts differ as
+much, each for as long as it lives: both are started several times.
 """
 
 from __future__ import annotations

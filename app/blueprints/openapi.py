@@ -88,6 +88,25 @@ _ERROR = {
 }
 
 
+_ANTHROPICS_ERROR = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "properties": {
+                "type": {"type": "string"},
+                "message": {"type": "string"},
+                "details": {"type": "object", "properties": {"error_code": {"type": "string"}}},
+            },
+            "required": ["type", "message"],
+        },
+        "request_id": {"type": ["string", "null"]},
+    },
+    "required": ["type", "error"],
+}
+
+
 @blueprint.get("/openapi.json")
 @endpoint("anyone", "This description", answers={200: "application/json"})
 def openapi() -> Response:
@@ -116,6 +135,7 @@ def _specification(app: Flask) -> dict[str, Any]:
         plugin.map_to_openapi_type(field, kind, None)  # type: ignore[no-untyped-call]  # apispec
     plugin.converter.add_attribute_function(_bounds)  # type: ignore[no-untyped-call]  # apispec
     spec.components.schema("Error", _ERROR)
+    spec.components.schema("AnthropicError", _ANTHROPICS_ERROR)
     spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
     spec.components.security_scheme("x-api-key", {"type": "apiKey", "in": "header", "name": "x-api-key"})
     for rule in sorted(app.url_map.iter_rules(), key=_place):
@@ -184,7 +204,7 @@ def _operation(declaration: Endpoint, rule: Rule) -> dict[str, Any]:
             str(status): {"description": HTTPStatus(status).phrase, "content": _content(answer)}
             for status, answer in declaration.answers.items()
         }
-        | {"default": {"description": "An error", "content": {"application/json": {"schema": "Error"}}}},
+        | {"default": {"description": "An error", "content": {"application/json": {"schema": _error_schema(rule)}}}},
     }
     operation["description"] = "\n\n".join(filter(None, (declaration.description, _NEEDS.get(declaration.access))))
     if declaration.access in _SECURITY:
@@ -195,6 +215,14 @@ def _operation(declaration: Endpoint, rule: Rule) -> dict[str, Any]:
             media["example"] = _EXAMPLES[declaration.body]
         operation["requestBody"] = {"required": True, "content": {"application/json": media}}
     return operation
+
+
+def _error_schema(rule: Rule) -> Any:
+    """Of `/v1/models` the client decides which of the two it gets."""
+    anthropics = {"$ref": "#/components/schemas/AnthropicError"}
+    if rule.rule.startswith("/v1/models"):
+        return {"anyOf": [{"$ref": "#/components/schemas/Error"}, anthropics]}
+    return anthropics if rule.rule.startswith("/v1/messages") else "Error"
 
 
 def _content(answer: Any) -> dict[str, Any]:

@@ -233,7 +233,7 @@ def test_the_table_shows_medians_ranges_failures_and_who_was_left_out():
 
 
 def test_two_checkouts_are_compared_start_by_start():
-    """Where a process happens to lie makes a difference for as long as it lives: how far starts lie apart is told."""
+    """Starts differ, each for as long as it lives: how far they lie apart is told."""
     told = alternating.told([(1.1, 1.0), (2.2, 2.0), (1.2, 1.2)])
     assert told == (
         "CPU per request, ms: here 1.500, there 1.400; here - there +0.100 (+0.000, +0.100, +0.200), here / there 1.071"

@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from app import create_storage_app
 from app.errors import ConfigError
@@ -19,6 +19,7 @@ from app.extensions import Base
 from app.storage import database
 from app.storage.migrate import head, is_current, upgrade
 from app.storage.startup import MIGRATIONS, is_ready
+from app.storage.tables import UsageFoldRow
 from tests.conftest import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +52,20 @@ def test_the_way_back_is_there_too(make_storage_app, either_database):
         flask_migrate.downgrade(directory=str(MIGRATIONS), revision="base")
     assert not is_current(app)
     assert upgrade(app)
+
+
+def test_folds_that_an_earlier_version_does_not_know_are_taken_away_on_the_way_back(make_storage_app, either_database):
+    import flask_migrate
+
+    app = make_storage_app(**either_database)
+    names = {"model": "m", "connection": "c", "ending": "complete", "user_ref": "u", "tag": "", "key_id": "k"}
+    sums = {column.name: 0 for column in UsageFoldRow.__table__.columns if column.name not in names}
+    folds = [{**sums, **names, "fold": number, "size": 24, "span": 20_000} for number in (0, 40)]
+    database.write(app, lambda session: session.execute(insert(UsageFoldRow), folds))
+    with app.app_context():
+        flask_migrate.downgrade(directory=str(MIGRATIONS), revision="0005")
+    left = database.read(app, lambda session: session.execute(text("SELECT fold FROM usage_folds")).scalars().all())
+    assert left == [0]
 
 
 def test_what_was_folded_without_users_of_keys_is_folded_again(make_storage_app, either_database):
