@@ -41,6 +41,7 @@ class Scenario:
     load: Load
     per: int = 1
     """CPU is given per so many-th of a request: the events of a stream."""
+    speaks: str = "chat"
     direct: bool = False
     """The same load goes straight to the upstream as well, and the latency above that is the figure."""
 
@@ -51,15 +52,16 @@ def scenarios(quick: bool) -> tuple[Scenario, ...]:
     one = Load("", connections=1, seconds=seconds / 2)
     # 64 that are spread evenly: 32 begin each second, and are in flight for two.
     crowd = Load("", connections=64, requests=64 if quick else 160, ramp_s=2.0)
+    pace = Behaviour(events=100, ttft_s=0.2, gap_s=0.04)
+    paced = Load("", connections=100, requests=100, ramp_s=1.0)
+    relayed = replace(many, anthropic=True)
     return (
         Scenario("json", _AT_ONCE, replace(many, stream=False)),
         Scenario("burst", _AT_ONCE, many),
-        Scenario(
-            "paced",
-            Behaviour(events=100, ttft_s=0.2, gap_s=0.04),
-            Load("", connections=100, requests=100, ramp_s=1.0),
-            per=100,
-        ),
+        Scenario("paced", pace, paced, per=100),
+        Scenario("relayed_json", _AT_ONCE, replace(relayed, stream=False), speaks="messages"),
+        Scenario("relayed_burst", _AT_ONCE, relayed, speaks="messages"),
+        Scenario("relayed_paced", pace, replace(paced, anthropic=True), per=100, speaks="messages"),
         Scenario("json_1", _AT_ONCE, replace(one, stream=False), direct=True),
         Scenario("json_64", Behaviour(events=60, ttft_s=2.0), replace(crowd, stream=False), direct=True),
         Scenario("stream_1", _AT_ONCE, one, direct=True),
@@ -124,7 +126,7 @@ class Bench:
 
     def measure(self) -> None:
         for number in range(self._rounds):
-            for peer in self._in_turn(number):
+            for peer in self._in_turn(number, "chat"):
                 with self._leaving_out(peer):
                     _say(f"round {number + 1} of {self._rounds}: start and memory of {peer.title}")
                     self._measure_alone(peer)
@@ -140,7 +142,7 @@ class Bench:
                     _say(f"round {number + 1} of {self._rounds}: {scenario.name}")
                     self._behave(scenario.behaviour)
                     direct = asyncio.run(run(self._straight(scenario.load))) if scenario.direct else None
-                    for peer in self._in_turn(number):
+                    for peer in self._in_turn(number, scenario.speaks):
                         self._measure_together(scenario, peer, running[peer.name], direct)
 
     def results(self) -> dict[str, Any]:
@@ -199,8 +201,10 @@ class Bench:
 
     def _warm_up(self, peer: Peer, process: Process, load: Load) -> None:
         self._behave(_AT_ONCE)
-        for stream in (False, True):
-            asyncio.run(run(self._through(peer, process, replace(load, stream=stream))))
+        for speaks in sorted(peer.speaks):
+            for stream in (False, True):
+                warming = replace(load, stream=stream, anthropic=speaks == "messages")
+                asyncio.run(run(self._through(peer, process, warming)))
 
     # -- the pieces
 
@@ -212,7 +216,8 @@ class Bench:
 
     def _through(self, peer: Peer, process: Process, load: Load) -> Load:
         headers = peer.headers(self._upstream.url)
-        return replace(load, url=f"{process.url}/v1/chat/completions", key=KEY, headers=headers)
+        path = "/v1/messages" if load.anthropic else "/v1/chat/completions"
+        return replace(load, url=f"{process.url}{path}", key=KEY, headers=headers)
 
     def _straight(self, load: Load) -> Load:
         return replace(load, url=f"{self._upstream.url}/v1/messages", anthropic=True)
@@ -223,9 +228,9 @@ class Bench:
     def _tally(self, peer: Peer, scenario: str) -> Tally:
         return self._tallies[peer.name].setdefault(scenario, Tally())
 
-    def _in_turn(self, number: int) -> list[Peer]:
+    def _in_turn(self, number: int, speaks: str) -> list[Peer]:
         """Another one begins in each round."""
-        peers = self.available
+        peers = [peer for peer in self.available if speaks in peer.speaks]
         first = number % len(peers) if peers else 0
         return peers[first:] + peers[:first]
 

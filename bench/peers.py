@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -53,6 +53,8 @@ class Peer:
     """A path that is answered 200 as soon as requests can be."""
     headers: Callable[[str], tuple[str, ...]] = lambda upstream: ()
     """More headers of each request, given the upstream's base URL."""
+    speaks: frozenset[str] = frozenset({"chat", "messages"})
+    """OpenAI's chat completions, Anthropic's messages."""
 
 
 # -- environments
@@ -141,6 +143,11 @@ def _litellm(port: int, upstream: str, folder: Path) -> Command:
     return Command([program, "--config", str(HERE / "litellm.yaml"), *where], environment, folder)
 
 
+def _litellm_in_rust(port: int, upstream: str, folder: Path) -> Command:
+    command = _litellm(port, upstream, folder)
+    return replace(command, environment={**command.environment, "LITELLM_RUST": "true"})
+
+
 def _portkey(port: int, upstream: str, folder: Path) -> Command:
     server = ENVIRONMENTS / "portkey" / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
     loopback = str(HERE / "portkey" / "loopback.cjs")
@@ -180,6 +187,15 @@ PEERS = {
             alive="/health/liveliness",
         ),
         Peer(
+            "litellm-rust",
+            "LiteLLM, LITELLM_RUST",
+            version=lambda: _pinned("litellm")["litellm[proxy]"],
+            install=lambda: _install_python("litellm"),
+            command=_litellm_in_rust,
+            alive="/health/liveliness",
+            speaks=frozenset({"messages"}),
+        ),
+        Peer(
             "portkey",
             "Portkey",
             version=_portkey_version,
@@ -195,6 +211,7 @@ PEERS = {
             install=lambda: _install_python("fastapi"),
             command=_fastapi,
             alive="/health",
+            speaks=frozenset({"chat"}),
         ),
     )
 }
