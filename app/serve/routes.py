@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Flask, Request
@@ -17,6 +17,10 @@ class RememberingFlask(Flask):
         super().__init__(*args, **kwargs)
         self._found: dict[tuple[str, str], Rule] = {}
         """By method and path. There are no more than routes have: a rule without variables has one path."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """No view or hook is a coroutine; Flask looks at each of them again for each request."""
+        return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         bound = super().create_url_adapter(request)

@@ -11,6 +11,8 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 import gevent
@@ -53,6 +55,7 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]  # as above
     def init_process(self) -> None:
         ggevent.StreamServer = _Server
         util.write_error = write_error  # handle_error(), where all that is wrong with a request ends, calls it there
+        util.http_date = http_date
         if self.cfg.workers == 1:
             self._replace_after, self.max_requests = self.max_requests, sys.maxsize
         super().init_process()
@@ -212,6 +215,16 @@ class _Server(StreamServer):  # type: ignore[misc]  # gevent comes without types
                 while (waiting := self.do_read()) is not None:
                     self.do_handle(*waiting)
         super().close()
+
+
+def http_date(timestamp: float | None = None) -> str:
+    """gunicorn's, which makes it anew for each answer: that of a second is the same."""
+    return _http_date(int(time.time() if timestamp is None else timestamp))
+
+
+@lru_cache(1)
+def _http_date(seconds: int) -> str:
+    return formatdate(seconds, localtime=False, usegmt=True)
 
 
 def write_error(sock: Any, status: int, reason: str, message: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import inspect
 from itertools import product
+from typing import Any
 
 from flask import Request
 from werkzeug.exceptions import HTTPException
@@ -63,3 +65,13 @@ def test_what_clients_think_up_is_not_kept(make_app: AppMaker) -> None:
         client.get(f"/nothing/{n}")
         client.open("/v1", method=f"BREW{n}")
     assert app._found == kept  # type: ignore[attr-defined]
+
+
+def test_no_view_or_hook_is_a_coroutine(make_app: AppMaker) -> None:
+    """None is looked at for each request."""
+    app = make_app()
+    hooks: list[Any] = [app.before_request_funcs, app.after_request_funcs, app.teardown_request_funcs]
+    functions = [*app.view_functions.values(), *app.teardown_appcontext_funcs]
+    functions += [function for by_blueprint in hooks for some in by_blueprint.values() for function in some]
+    assert len(functions) > 30
+    assert [function for function in functions if inspect.iscoroutinefunction(function)] == []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any
 
 import gevent
 import pytest
 from gevent.socket import socket as GeventSocket
+from gunicorn import util as gunicorn_util  # type: ignore[import-untyped]  # it comes without types
 
-from app.serve.worker import _ClientSocket, _Server
+from app.serve.worker import _ClientSocket, _Server, http_date
 
 
 def test_who_waits_in_the_queue_when_a_worker_closes_its_port_is_served() -> None:
@@ -63,3 +65,9 @@ def test_a_client_that_takes_nothing_in_is_one_that_is_gone() -> None:
         client.sendall(b"x" * 5_000_000)
     client.close()
     there.close()
+
+
+def test_the_date_of_a_second_is_gunicorns() -> None:
+    for moment in (0.0, 1_790_000_000.0, 1_790_000_000.9, 1_790_000_001.0):
+        assert http_date(moment) == gunicorn_util.http_date(moment)
+    assert http_date() in (gunicorn_util.http_date(), gunicorn_util.http_date(time.time() - 1))
