@@ -13,7 +13,7 @@ from app.simulator.events import PING, Event, accumulate, frame
 from app.simulator.faults import Fault
 from app.simulator.refusal import TYPE_OF_STATUS, Refusal
 from app.simulator.replay import Recording
-from app.simulator.scenarios import Ending, Reply
+from app.simulator.reply import Ending, Reply
 
 FLUSH_BYTES = 64 * 1024
 PING_EVERY_S = 0.5

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.simulator.refusal import Refusal
-from app.simulator.scenarios import LOW_CREDIT, Ending, Reply, edge_page, error_message
+from app.simulator.reply import Ending, Reply
+from app.simulator.scenarios import LOW_CREDIT, edge_page, error_message
 
 ANY_KEY = "*"
 MESSAGES = "/v1/messages"

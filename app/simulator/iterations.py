@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.simulator.events import Block, Event
-from app.simulator.scenarios import Ask, Reply, message, numbered, paced, scenario, text
+from app.simulator.reply import Ask, Reply, message, numbered, paced, scenario, text
 from app.simulator.signatures import Binding, sign
 
 FALLBACK, ADVISOR = "claude-opus-4-8", "claude-opus-5-5"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from app.simulator.events import Event
-from app.simulator.scenarios import Ask, Reply, message, numbered, paced, say, scenario, text
+from app.simulator.reply import Ask, Reply, message, numbered, paced, say, scenario, text
 
 MEGABYTE = 1024 * 1024
 

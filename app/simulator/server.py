@@ -37,9 +37,9 @@ from app.simulator.models import SIM_PREFIX, Catalogue, Model, catalogue, model_
 from app.simulator.policies import USUAL, Policies, Policy
 from app.simulator.refusal import Refusal
 from app.simulator.replay import Replay
+from app.simulator.reply import Ask, Reply
 from app.simulator.reports import Drop, reported
 from app.simulator.rules import Leniency
-from app.simulator.scenarios import Ask, Reply
 from app.simulator.signatures import account_of
 from app.simulator.threads import Threads
 from app.simulator.usage import PromptCache, count_prompt

@@ -48,7 +48,7 @@ _KNOWN: Mapping[str, tuple[int, str, str | None]] = {
     "api_error": (500, "server_error", "internal_error"),
     "overloaded_error": (503, "server_error", "overloaded"),
 }
-_TYPE_OF_STATUS = {
+TYPE_OF_STATUS = {
     400: "invalid_request_error",
     401: "authentication_error",
     402: "billing_error",
@@ -91,7 +91,7 @@ def to_upstream_error(
     kind = str(error.get("type") or "")
     is_anthropics = kind in _KNOWN
     if kind not in _KNOWN or status == 401:  # proxies and other servers have their own words
-        kind = _TYPE_OF_STATUS.get(status, kind if _WORD.fullmatch(kind) else "")
+        kind = TYPE_OF_STATUS.get(status, kind if _WORD.fullmatch(kind) else "")
     said = error.get("message")
     text = scrubbed(str(said or _status_text(status)), secrets)
     text = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

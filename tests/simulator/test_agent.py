@@ -65,9 +65,9 @@ def test_the_user_may_name_the_tool() -> None:
 
 
 def test_the_file_is_in_the_working_directory_if_the_client_tells_it() -> None:
-    found = writing_call([WRITE], SAID, "You are here:\n - Primary working directory: /home/ann/work\n - Shell: bash")
+    found = writing_call([WRITE], SAID, "You are here:\n - Primary working directory: /srv/ann/work\n - Shell: bash")
     assert found is not None
-    assert found[1]["file_path"] == "/home/ann/work/a.txt"
+    assert found[1]["file_path"] == "/srv/ann/work/a.txt"
 
 
 @pytest.mark.parametrize("name", ["../a.txt", "/etc/passwd", "a b", ".bashrc", "-rf"])

@@ -6,7 +6,8 @@ from app.simulator.events import accumulate, frame
 from app.simulator.generate import instance
 from app.simulator.models import catalogue
 from app.simulator.refusal import Refusal
-from app.simulator.scenarios import SCENARIOS, Ask, answer, find, listed_names
+from app.simulator.reply import SCENARIOS, Ask
+from app.simulator.scenarios import answer, find, listed_names
 from app.simulator.usage import PromptTokens
 
 TOOL = {"name": "look", "input_schema": {"type": "object", "properties": {"query": {"type": "string"}}}}

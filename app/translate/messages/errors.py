@@ -9,21 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.errors import Forwarded, GatewayError, UpstreamError
+from app.translate.errors import TYPE_OF_STATUS
 
-_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
-_STATUSES = {kind: status for status, kind in _TYPES.items()}
+_STATUSES = {kind: status for status, kind in reversed(TYPE_OF_STATUS.items())}
 _OUR_CREDENTIAL = "upstream_authentication_failed"
 """The client's own was in order: told as such it would send an agent to its sign-in page."""
 _ANTHROPICS_CODES = {
@@ -72,7 +60,7 @@ def _told(error: GatewayError) -> tuple[int, str, str]:
 
 
 def _type_of(status: int) -> str:
-    return _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    return TYPE_OF_STATUS.get(status, "api_error" if status >= 500 else "invalid_request_error")
 
 
 def to_error_event(error: GatewayError, request_id: str) -> dict[str, Any]:
